@@ -1,0 +1,1 @@
+"""The vocabulary: what everything above talks about, and nothing that does anything."""

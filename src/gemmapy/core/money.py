@@ -1,0 +1,57 @@
+"""Money: integer nano-dollars (`*_nusd`) inside, a decimal number of dollars at the edge.
+
+One nano-dollar is 10^-9 USD. A price is nano-dollars per 1,000 tokens, so the cheapest price that can be written down is
+a millionth of a millionth of a dollar per token, and 64 bits hold nine billion dollars.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from gemmapy.core.errors import InvalidRequest
+
+NUSD_PER_USD = 1_000_000_000
+CURRENCY = "USD"
+_LARGEST_NUSD = 2**63 - 1
+
+
+def usd(nusd: int) -> float:
+    """`nusd` as dollars for JSON. Exact to the last nano-dollar up to a million dollars (15 digits of a double)."""
+    return nusd / NUSD_PER_USD
+
+
+def usd_or_none(nusd: int | None) -> float | None:
+    """`usd`, where None (unpriced) stays None."""
+    return None if nusd is None else usd(nusd)
+
+
+def parse_usd(amount: object, name: str) -> int:
+    """Dollars from outside (int, float, decimal string) as nano-dollars.
+
+    `name` is what the message calls it. Raises InvalidRequest for anything that is not a number of dollars, is negative,
+    or is finer than a nano-dollar: rounding a price silently would be a lie.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
+        raise InvalidRequest(f"{name} must be a number of dollars, got {type(amount).__name__}.")
+    try:
+        # Through the shortest text, so that the float 0.00015 is the price that was typed and not its binary neighbour.
+        dollars = Decimal(str(amount))
+    except InvalidOperation:
+        raise InvalidRequest(f"{name} must be a number of dollars, got {str(amount)[:40]!r}.") from None
+    if not dollars.is_finite() or dollars < 0:
+        raise InvalidRequest(f"{name} must be zero or more dollars, got {amount}.")
+    if dollars > _LARGEST_NUSD // NUSD_PER_USD:
+        raise InvalidRequest(f"{name} must be at most {_LARGEST_NUSD // NUSD_PER_USD} dollars, got {amount}.")
+    nusd = dollars * NUSD_PER_USD
+    if nusd != nusd.to_integral_value():
+        raise InvalidRequest(f"{name} must have at most 9 decimals (a nano-dollar), got {amount}.")
+    return int(nusd)
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """`numerator / denominator`, to the nearest integer, ties to the even one (ROUND_HALF_EVEN). Both are zero or more."""
+    quotient, remainder = divmod(numerator, denominator)
+    twice = 2 * remainder
+    if twice > denominator or (twice == denominator and quotient % 2):
+        return quotient + 1
+    return quotient

@@ -1,0 +1,69 @@
+"""How a database is opened: readers that never write, and one connection that does.
+
+SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned is on disk, and readers never wait for the writer
+nor the writer for them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import QueuePool
+
+DATABASE_NAME = "gemmapy.db"
+BUSY_TIMEOUT_MS = 2_000
+"""How long SQLite waits for another process's lock before it says so; the writer then tries again."""
+
+
+def database_path(data_dir: Path) -> Path:
+    """Where a data folder keeps its database."""
+    return data_dir / DATABASE_NAME
+
+
+def open_reader(path: Path, connections: int = 8) -> Engine:
+    """An engine whose connections cannot write. Usable from any thread."""
+    engine = _engine(path, connections)
+
+    @event.listens_for(engine, "connect")
+    def _read_only(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.execute("PRAGMA query_only=ON")
+
+    return engine
+
+
+def open_writer(path: Path) -> Engine:
+    """An engine for the one connection that writes; every transaction takes the write lock as it begins."""
+    engine = _engine(path, 1)
+
+    @event.listens_for(engine, "connect")
+    def _durable(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA journal_size_limit=67108864")
+
+    @event.listens_for(engine, "begin")
+    def _take_lock(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        # A deferred transaction that starts with a read can fail to upgrade; this one waits its turn instead.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _engine(path: Path, connections: int) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA cache_size=-8192")
+
+    return engine

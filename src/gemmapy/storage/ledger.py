@@ -1,0 +1,178 @@
+"""The ledger's writes: `inflight` and `llm_metrics`, many requests at a time.
+
+Called inside the writer's transaction and nowhere else. A request is in `inflight` or in `llm_metrics`, never in both
+and, once its admission was acknowledged, never in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement
+
+from gemmapy.core.records import Intent, Outcome, Timings, Usage
+from gemmapy.storage.tables import inflight, llm_metrics, time_text
+
+ERROR_MESSAGE_LIMIT = 2_000
+INTERRUPTED = "interrupted"
+
+_INFLIGHT_COLUMNS = tuple(column.name for column in inflight.columns)
+_METRIC_COLUMNS = tuple(column.name for column in llm_metrics.columns if column.name != "user_rating")
+
+
+@cache
+def _sql(statement: str) -> str:
+    """A statement's text, compiled once: the writer's thread has no time to compile it for every batch."""
+    statements: dict[str, ClauseElement] = {
+        "admit": insert(inflight).values(dict.fromkeys(_INFLIGHT_COLUMNS)),
+        "settle": delete(inflight).where(inflight.c.request_id == text("?")),
+        "record": insert(llm_metrics).values(dict.fromkeys(_METRIC_COLUMNS)),
+    }
+    return str(statements[statement].compile(dialect=sqlite.dialect()))
+
+
+def write(
+    connection: Connection,
+    writer: int,
+    admitted: Sequence[Intent],
+    finished: Sequence[tuple[Outcome, bool]],
+    now: datetime,
+) -> list[int]:
+    """Writes a batch: what was admitted, and what is finished; returns the finished ones' ids, in their order.
+
+    The bool beside an Outcome says whether its request has a row in `inflight` that must go. A request that is in both
+    lists never touches `inflight`.
+    """
+    over = {outcome.intent.request_id for outcome, _ in finished}
+    begun = {intent.request_id for intent in admitted}
+    new = [_inflight_row(writer, intent) for intent in admitted if intent.request_id not in over]
+    if new:
+        connection.exec_driver_sql(_sql("admit"), new)
+    if not finished:
+        return []
+    gone = [(o.intent.request_id,) for o, was_admitted in finished if was_admitted and o.intent.request_id not in begun]
+    if gone:
+        connection.exec_driver_sql(_sql("settle"), gone)
+    first = _next_metric_id(connection)
+    created_at = time_text(now)
+    connection.exec_driver_sql(
+        _sql("record"), [_metric_row(first + place, outcome, created_at) for place, (outcome, _) in enumerate(finished)]
+    )
+    return list(range(first, first + len(finished)))
+
+
+def _next_metric_id(connection: Connection) -> int:
+    """The id after the last one ever given, also to rows since deleted. The transaction holds the write lock."""
+    last = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'llm_metrics'").scalar()
+    return int(last or 0) + 1
+
+
+def _inflight_row(writer: int, intent: Intent) -> tuple[Any, ...]:
+    values = {
+        "request_id": intent.request_id,
+        "writer": writer,
+        "user_id": intent.user_id,
+        "model": intent.model,
+        "endpoint": intent.endpoint,
+        "started_at": time_text(intent.started_at),
+        "stream": intent.stream,
+        "api_key_id": intent.api_key_id,
+        "project_id": intent.project_id,
+        "end_user": intent.end_user,
+        "client_request_id": intent.client_request_id,
+        "upstream": intent.upstream,
+        "price_id": intent.price_id,
+        "prompt_estimate": intent.prompt_estimate,
+    }
+    return tuple(values[name] for name in _INFLIGHT_COLUMNS)
+
+
+def _metric_row(metric_id: int, outcome: Outcome, created_at: str) -> tuple[Any, ...]:
+    intent, usage, timings, cost = outcome.intent, outcome.usage, outcome.timings, outcome.cost
+    values = {
+        "id": metric_id,
+        "user_id": intent.user_id,
+        "model": intent.model,
+        "endpoint": intent.endpoint,
+        "prompt_tokens": usage.prompt_tokens,
+        "response_tokens": usage.response_tokens,
+        "total_tokens": usage.total_tokens,
+        "duration_ms": timings.duration_ms,
+        "tokens_per_second": None if outcome.speed_mtps is None else outcome.speed_mtps / 1000,
+        "cached": outcome.cached,
+        "error": outcome.error_code is not None,
+        "error_message": outcome.error_message and outcome.error_message[:ERROR_MESSAGE_LIMIT],
+        "created_at": created_at,
+        "request_id": intent.request_id,
+        "started_at": time_text(intent.started_at),
+        "status": outcome.status,
+        "error_code": outcome.error_code,
+        "finish_reason": outcome.finish_reason,
+        "stream": intent.stream,
+        "estimated": usage.estimated,
+        "cached_prompt_tokens": usage.cached_prompt_tokens,
+        "ttft_ms": timings.ttft_ms,
+        "queue_ms": timings.queue_ms,
+        "load_ms": timings.load_ms,
+        "prompt_ms": timings.prompt_ms,
+        "generation_ms": timings.generation_ms,
+        "cost_nusd": cost and cost.total_nusd,
+        "prompt_cost_nusd": cost and cost.prompt_nusd,
+        "response_cost_nusd": cost and cost.response_nusd,
+        "saved_nusd": outcome.saved_nusd,
+        "price_id": cost and cost.price_id,
+        "upstream": intent.upstream,
+        "attempts": outcome.attempts,
+        "api_key_id": intent.api_key_id,
+        "project_id": intent.project_id,
+        "end_user": intent.end_user,
+        "client_request_id": intent.client_request_id,
+    }
+    return tuple(values[name] for name in _METRIC_COLUMNS)
+
+
+def writers_in_flight(connection: Connection) -> set[int]:
+    """The slots that have requests in flight, be their processes alive or not."""
+    return set(connection.execute(select(inflight.c.writer).distinct()).scalars())
+
+
+def interrupted(connection: Connection, writers: Iterable[int], now: datetime) -> list[Outcome]:
+    """What the given writers, which are gone, left in flight: outcomes that say so, to be recorded and settled.
+
+    The prompt's estimate is kept, the response's tokens are unknown, and nothing is priced.
+    """
+    rows = connection.execute(select(inflight).where(inflight.c.writer.in_(list(writers)))).mappings()
+    outcomes: list[Outcome] = []
+    for row in rows:
+        intent = Intent(**{name: row[name] for name in _INFLIGHT_COLUMNS if name != "writer"})
+        elapsed_ms = max(0, round((now - intent.started_at).total_seconds() * 1000))
+        outcomes.append(
+            Outcome(
+                intent=intent,
+                status=0,
+                usage=Usage(prompt_tokens=intent.prompt_estimate, estimated=True),
+                timings=Timings(duration_ms=elapsed_ms),
+                error_code=INTERRUPTED,
+                error_message="The gateway ended while this request was under way.",
+            )
+        )
+    return outcomes
+
+
+def metric_id_of(connection: Connection, request_id: bytes) -> int | None:
+    """The ledger's id of a request; None where it is not in the ledger."""
+    return connection.execute(select(llm_metrics.c.id).where(llm_metrics.c.request_id == request_id)).scalar()
+
+
+def rate(connection: Connection, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:
+    """Sets a row's rating, by `id` or by `request_id`; False where there is no such row of `user_id` (None: anyone's)."""
+    key = llm_metrics.c.request_id if isinstance(metric_id, bytes) else llm_metrics.c.id
+    statement = update(llm_metrics).where(key == metric_id).values(user_rating=rating)
+    if user_id is not None:
+        statement = statement.where(llm_metrics.c.user_id == user_id)
+    return connection.execute(statement).rowcount == 1

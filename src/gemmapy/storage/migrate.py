@@ -1,0 +1,94 @@
+"""Brings a database to the schema of this release, in place, after a backup.
+
+`HEAD` names the newest migration, so that a start with a current schema need not load Alembic; a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import Engine, inspect, text
+
+from gemmapy.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+_log = structlog.stdlib.get_logger()
+
+
+def schema_version(engine: Engine) -> str | None:
+    """The migration that the database is at; None where it is empty."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+
+
+def migrate(engine: Engine, path: Path, now: datetime) -> Path | None:
+    """Upgrades the database to HEAD; does nothing where it is there.
+
+    Returns the backup that was made before an existing database was changed. The upgrade is one transaction.
+    Raises ConfigurationError where the database comes from a newer release.
+    """
+    current = schema_version(engine)
+    if current == HEAD:
+        return None
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    script = ScriptDirectory.from_config(config)
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current is not None and current not in known:
+        raise ConfigurationError(
+            f"The data was written by a newer release (schema {current}, this release knows {HEAD}).",
+            hint="Install that release again, or restore the backup that was made before the upgrade.",
+        )
+    backup = None
+    if current is not None:
+        backup = path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}"
+        copy_database(path, backup)
+        _log.info("upgrading the database", schema=current, to=HEAD, backup=str(backup))
+    _upgrade(engine, config)
+    return backup
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """A consistent copy of a database that may be in use, by SQLite's online backup; whole or not there at all.
+
+    Raises FileExistsError where the target is there.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} exists already")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)
+    origin = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
+    copy = sqlite3.connect(partial)
+    try:
+        origin.backup(copy)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, no -wal beside it
+        verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+    finally:
+        copy.close()
+        origin.close()
+    if verdict != "ok":
+        partial.unlink()
+        raise sqlite3.DatabaseError(f"the copy of {source} is damaged: {verdict}")
+    partial.chmod(0o600)
+    partial.rename(target)
+
+
+def _upgrade(engine: Engine, config: Config) -> None:
+    from alembic import command
+
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,156 @@
+"""`Store`: a data folder that is open. The one way to its database, for the gateway, the command line and Python.
+
+Reads come from any thread, each on a connection of its own. Writes go to the writer's thread (`writer.py`), which
+makes them durable in batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from gemmapy.core.clock import Clock, SystemClock
+from gemmapy.core.errors import ConfigurationError, StorageUnavailable
+from gemmapy.core.records import Intent, Outcome
+from gemmapy.storage import leases, ledger
+from gemmapy.storage.engine import database_path, open_reader, open_writer
+from gemmapy.storage.migrate import migrate
+from gemmapy.storage.writer import Admit, Call, Finish, Writer
+
+WRITE_TIMEOUT_S = 10.0
+T = TypeVar("T")
+_log = structlog.stdlib.get_logger()
+
+
+class Store:
+    """An open data folder. Use `Store.open`, and close it (it is a context manager)."""
+
+    def __init__(self, data_dir: Path, clock: Clock) -> None:
+        self.data_dir = data_dir
+        self.path = database_path(data_dir)
+        self.clock = clock
+        self._lease = leases.take_any(data_dir)
+        self._writing = open_writer(self.path)
+        try:
+            self.backup = migrate(self._writing, self.path, clock.now())
+        except BaseException:
+            self._writing.dispose()
+            self._lease.release()
+            raise
+        self._reading = open_reader(self.path)
+        self._writer = Writer(self._writing, self._lease.slot, clock)
+
+    @classmethod
+    def open(cls, data_dir: str | Path, clock: Clock | None = None) -> Self:
+        """Opens a data folder; makes it, and brings an older one to this release's schema after a backup.
+
+        Raises ConfigurationError where the folder cannot be written or was written by a newer release.
+        """
+        folder = Path(data_dir).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)  # it holds the secret, password hashes and who asked what
+        except OSError as error:
+            raise ConfigurationError(
+                f"The data folder {folder} cannot be used: {error.strerror}.",
+                hint="Give another with --data, or mend its permissions.",
+            ) from error
+        return cls(folder.resolve(), clock or SystemClock())
+
+    def close(self, timeout_s: float = 30) -> None:
+        """Writes what is waiting and lets go of everything."""
+        if not self._writer.close(timeout_s):
+            _log.error("the books were closed before everything was written")
+        self._reading.dispose()
+        self._writing.dispose()
+        self._lease.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written at this moment; None where all is well."""
+        return self._writer.trouble
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """A connection for reading, with one consistent view of the database until it is left."""
+        with self._reading.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+
+    def write(self, function: Callable[[Connection], T]) -> T:
+        """Runs `function` in the writer's transaction and returns its result once it is on disk.
+
+        Blocks; not for the event loop. What `function` raises is raised here, and nothing of it is written. Raises
+        StorageUnavailable where the database takes no writes; then nothing was written, and nothing will be.
+        """
+        future: Future[T] = Future()
+        self._writer.submit(Call(function, future))
+        try:
+            return future.result(WRITE_TIMEOUT_S)
+        except TimeoutError:
+            if future.cancel():
+                raise StorageUnavailable("The database did not take the write in time.", retry_after_s=1) from None
+            return future.result()  # it is being committed at this very moment
+
+    def admit(self, intent: Intent) -> asyncio.Future[None]:
+        """Begins to write an in-flight row; the future resolves once it is on disk."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writer.submit(Admit(intent, future))
+        return future
+
+    def finish(self, outcome: Outcome, *, admitted: bool) -> asyncio.Future[int]:
+        """Begins to write a metric row in place of the in-flight one; resolves to its id once it is on disk."""
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._writer.submit(Finish(outcome, admitted, future))
+        return future
+
+    def finish_unwatched(self, outcome: Outcome, *, admitted: bool) -> None:
+        """Writes a metric row that nobody waits for: a refusal's, or one whose client has left."""
+        self._writer.submit(Finish(outcome, admitted, None))
+
+    def record(self, outcome: Outcome) -> int:
+        """Writes a metric row and returns its id once it is on disk. Blocks; not for the event loop."""
+        future: Future[int] = Future()
+        self._writer.submit(Finish(outcome, admitted=False, future=future))
+        return future.result()
+
+    def recover(self) -> int:
+        """Records what writers that are gone left in flight as interrupted, once; returns how many there were."""
+
+        def recover(connection: Connection) -> int:
+            gone: list[leases.Lease] = []
+            try:
+                for slot in ledger.writers_in_flight(connection) - {self._lease.slot}:
+                    lease = leases.take(self.data_dir, slot)
+                    if lease is not None:
+                        gone.append(lease)
+                # Rows under our own slot that we did not write are a dead predecessor's: we have just begun.
+                slots = [self._lease.slot, *(lease.slot for lease in gone)]
+                outcomes = ledger.interrupted(connection, slots, self.clock.now())
+                ledger.write(connection, self._lease.slot, [], [(o, True) for o in outcomes], self.clock.now())
+                return len(outcomes)
+            finally:
+                for lease in gone:
+                    lease.release()
+
+        return self.write(recover)

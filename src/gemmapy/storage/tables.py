@@ -1,0 +1,220 @@
+"""Every table, once, for every storage engine.
+
+`llm_metrics` begins with the contract's columns, in its order, under its names; what the design adds follows. Times are
+UTC. Money is integer nano-USD. Migrations in `migrations/` lead to exactly this; a test compares.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy import DateTime as SqlDateTime
+from sqlalchemy.types import TypeEngine
+
+
+def time_text(moment: datetime) -> str:
+    """An aware time as SQLite holds it: `2026-11-23 14:00:00.123`, UTC. Sorts as text, and SQLite's date functions read it."""
+    utc = moment.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d}"
+
+
+def parse_time(stored: str) -> datetime:
+    """The reverse of `time_text`; also reads SQLite's own CURRENT_TIMESTAMP, which has no fraction."""
+    return datetime.fromisoformat(stored).replace(tzinfo=UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time: text to the millisecond in SQLite, `timestamptz` in PostgreSQL."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":
+            # TIMESTAMP, as the contract declares it; SqlDateTime would add a conversion of its own.
+            return dialect.type_descriptor(_SqliteTimestamp())
+        return dialect.type_descriptor(SqlDateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return time_text(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != "sqlite":
+            return value
+        return parse_time(value)
+
+
+class _SqliteTimestamp(String):
+    __visit_name__ = "TIMESTAMP"
+
+
+metadata = MetaData()
+_now = text("CURRENT_TIMESTAMP")
+_Id = Integer().with_variant(BigInteger(), "postgresql")
+_Money = BigInteger
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("username", String, unique=True),  # NULL once deleted: the row stays, the person is forgotten
+    Column("password_hash", String),
+    Column("is_admin", Boolean, nullable=False, server_default=text("0")),
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    Column("disabled_at", UtcTime),
+    Column("deleted_at", UtcTime),
+    Column("sessions_from", UtcTime),  # login tokens issued before are void: password change, sign-out everywhere
+    sqlite_autoincrement=True,  # ids are never reused
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    Column("archived_at", UtcTime),
+    sqlite_autoincrement=True,
+)
+
+project_members = Table(
+    "project_members",
+    metadata,
+    Column("project_id", _Id, ForeignKey("projects.id"), primary_key=True),
+    Column("user_id", _Id, ForeignKey("users.id"), primary_key=True),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("user_id", _Id, ForeignKey("users.id"), nullable=False, index=True),
+    Column("name", String, nullable=False),
+    Column("prefix", String, nullable=False),  # the first characters, to tell keys apart in a list
+    Column("key_hash", LargeBinary, nullable=False, unique=True),  # SHA-256 of 256 random bits: no salt needed
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime),
+    Column("models", Text),  # JSON list of patterns; NULL is all
+    Column("routes", Text),  # JSON list of path prefixes; NULL is all
+    Column("project_id", _Id, ForeignKey("projects.id")),
+    Column("is_trusted", Boolean, nullable=False, server_default=text("0")),  # may name its requests' end users
+    sqlite_autoincrement=True,
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("model", String, nullable=False),  # a name, or a prefix that ends in *
+    Column("input_nusd_per_1k", _Money, nullable=False),
+    Column("output_nusd_per_1k", _Money, nullable=False),
+    Column("cached_input_nusd_per_1k", _Money),  # NULL: cached input costs what input costs
+    Column("request_nusd", _Money, nullable=False, server_default=text("0")),
+    Column("compute_nusd_per_second", _Money, nullable=False, server_default=text("0")),
+    Column("effective_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    Column("created_by", _Id, ForeignKey("users.id")),
+    Column("source", String, nullable=False, server_default=text("''")),
+    Column("withdrawn_at", UtcTime),
+    Column("withdrawn_by", _Id, ForeignKey("users.id")),
+    sqlite_autoincrement=True,
+)
+Index("idx_prices_model", prices.c.model, prices.c.effective_at)
+
+inflight = Table(
+    "inflight",
+    metadata,
+    Column("request_id", LargeBinary(16), primary_key=True),
+    Column("writer", Integer, nullable=False),  # the leased slot of the process that serves it
+    Column("user_id", _Id, nullable=False),
+    Column("model", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("api_key_id", _Id),
+    Column("project_id", _Id),
+    Column("end_user", String),
+    Column("client_request_id", String),
+    Column("upstream", String),
+    Column("price_id", _Id),
+    Column("prompt_estimate", Integer),
+)
+
+llm_metrics = Table(
+    "llm_metrics",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("user_id", _Id, ForeignKey("users.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("prompt_tokens", Integer),
+    Column("response_tokens", Integer),
+    Column("total_tokens", Integer),
+    Column("duration_ms", Integer),
+    Column("tokens_per_second", Float),
+    Column("cached", Boolean, server_default=text("0")),
+    Column("error", Boolean, server_default=text("0")),
+    Column("error_message", Text),
+    Column("user_rating", Integer, CheckConstraint("user_rating IN (-1, 0, 1)")),
+    Column("created_at", UtcTime, server_default=_now),
+    Column("request_id", LargeBinary(16)),
+    Column("started_at", UtcTime),
+    Column("status", Integer),
+    Column("error_code", String),
+    Column("finish_reason", String),
+    Column("stream", Boolean),
+    Column("estimated", Boolean, server_default=text("0")),
+    Column("cached_prompt_tokens", Integer),
+    Column("ttft_ms", Integer),
+    Column("queue_ms", Integer),
+    Column("load_ms", Integer),
+    Column("prompt_ms", Integer),
+    Column("generation_ms", Integer),
+    Column("cost_nusd", _Money),  # NULL: unpriced
+    Column("prompt_cost_nusd", _Money),
+    Column("response_cost_nusd", _Money),
+    Column("saved_nusd", _Money),
+    Column("price_id", _Id, ForeignKey("prices.id")),
+    Column("upstream", String),
+    Column("attempts", Integer, server_default=text("1")),
+    Column("api_key_id", _Id),
+    Column("project_id", _Id),
+    Column("end_user", String),
+    Column("client_request_id", String),
+    sqlite_autoincrement=True,
+)
+Index("idx_metrics_model", llm_metrics.c.model)
+Index("idx_metrics_created", llm_metrics.c.created_at)
+Index("idx_metrics_user", llm_metrics.c.user_id)
+Index("idx_metrics_request", llm_metrics.c.request_id, unique=True)
+
+revisions = Table(
+    # One row a subject ("people", "prices"), counted up by every change: what other processes poll to see it.
+    "revisions",
+    metadata,
+    Column("subject", String, primary_key=True),
+    Column("revision", Integer, nullable=False),
+)

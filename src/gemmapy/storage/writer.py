@@ -1,0 +1,284 @@
+"""Group commit: one thread owns the write connection and commits whatever has gathered as soon as it is idle.
+
+Called by `Store`. There is no timer: while one batch is being synced to disk the next one gathers, so a lone request
+waits for one commit and a thousand at once share a few. A future resolves only after its batch is on disk. Work that
+cannot be written now (disk full, database locked) is kept and tried again, in order; nothing accepted is dropped. At
+most `max_waiting` admissions and calls wait; past that, and while the disk refuses, new ones are turned away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+
+from gemmapy.core.clock import Clock
+from gemmapy.core.errors import StorageUnavailable
+from gemmapy.core.records import Intent, Outcome
+from gemmapy.storage import ledger
+
+MAX_BATCH = 1_000
+RETRY_S = 0.1
+AnyFuture: TypeAlias = Future[Any] | asyncio.Future[Any]
+_log = structlog.stdlib.get_logger()
+
+
+@dataclass(slots=True)
+class Admit:
+    """Write an in-flight row. `cancelled` before its commit: leave it out."""
+
+    intent: Intent
+    future: AnyFuture | None
+
+
+@dataclass(slots=True)
+class Finish:
+    """Write a metric row; `admitted` where an in-flight row has to go. Resolves to the metric id."""
+
+    outcome: Outcome
+    admitted: bool
+    future: AnyFuture | None
+
+
+@dataclass(slots=True)
+class Call:
+    """Run any function inside the transaction, in a savepoint of its own. Resolves to what it returns."""
+
+    function: Callable[[Connection], Any]
+    future: AnyFuture | None
+
+
+Work: TypeAlias = Admit | Finish | Call
+
+
+@dataclass(slots=True)
+class _Results:
+    """What a batch's futures will be told, once it is on disk."""
+
+    values: list[tuple[AnyFuture, Any]] = field(default_factory=list[tuple[AnyFuture, Any]])
+    errors: list[tuple[AnyFuture, BaseException]] = field(default_factory=list[tuple[AnyFuture, BaseException]])
+
+    def tell(self) -> None:
+        """Resolves the futures: threads' at once, each event loop's in one wake-up."""
+        loops: defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]]
+        loops = defaultdict(list)
+        outcomes = [(f, v, None) for f, v in self.values] + [(f, None, e) for f, e in self.errors]
+        for future, value, error in outcomes:
+            if isinstance(future, asyncio.Future):
+                loops[future.get_loop()].append((future, value, error))
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+        for loop, resolved in loops.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, resolved)
+            except RuntimeError:
+                _log.debug("an event loop closed before its records were acknowledged", records=len(resolved))
+
+
+def _resolve(resolved: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
+    for future, value, error in resolved:
+        if future.done():
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+
+class Writer:
+    """The thread, its queue and its connection."""
+
+    def __init__(self, engine: Engine, slot: int, clock: Clock, max_waiting: int = 20_000) -> None:
+        self._engine = engine
+        self._slot = slot
+        self._clock = clock
+        self._max_waiting = max_waiting
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._unfinished: list[Work] = []
+        self._give_up_at: int | None = None
+        self._trouble: str | None = None
+        # A daemon, so that a process that forgets to close still ends; what it was told is on disk already.
+        self._thread = threading.Thread(target=self._run, name="gemmapy-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written at this moment; None where all is well."""
+        return self._trouble
+
+    @property
+    def waiting(self) -> int:
+        """How much work has not been committed yet, about."""
+        return self._queue.qsize() + len(self._unfinished)
+
+    def submit(self, work: Work) -> None:
+        """Queues work; never blocks. Raises StorageUnavailable for new work where the books cannot take it.
+
+        A Finish is always taken: its request has happened, and was counted when it was admitted.
+        """
+        if not isinstance(work, Finish):
+            if self._trouble is not None:
+                raise StorageUnavailable(f"The gateway cannot write its records: {self._trouble}.", retry_after_s=1)
+            if self._queue.qsize() >= self._max_waiting:
+                raise StorageUnavailable("Too many records are waiting to be written.", retry_after_s=1)
+        if self._give_up_at is not None:
+            raise StorageUnavailable("The gateway's books are closed.")
+        self._queue.put(work)
+
+    def close(self, timeout_s: float = 30) -> bool:
+        """Writes what is queued and ends the thread; False where something could not be written in time."""
+        self._give_up_at = self._clock.monotonic_ns() + int(timeout_s * 1e9)
+        self._queue.put(None)
+        self._thread.join(timeout_s + 5)
+        return not self._thread.is_alive() and not self._unfinished
+
+    def _run(self) -> None:
+        connection = None
+        last = False
+        while not last:
+            batch, last = self._gather()
+            while batch:
+                self._unfinished = batch
+                try:
+                    if connection is None:
+                        connection = self._engine.connect()
+                    self._commit(connection, batch).tell()
+                    self._trouble = None
+                    batch = []
+                except OperationalError as error:
+                    # Locked, full or gone: the whole batch was rolled back. Keep what must be kept, say so, try again.
+                    connection = _discard(connection)
+                    batch = self._refuse_new(batch, error)
+                    if self._give_up_at is not None and self._clock.monotonic_ns() > self._give_up_at:
+                        _log.error("records were lost at shutdown", records=len(batch), reason=self._trouble)
+                        return
+                    time.sleep(RETRY_S)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live
+                    # One record of the batch is bad: write each by itself, and let only that one fail.
+                    connection = _discard(connection)
+                    batch = self._one_by_one(batch, error)
+            self._unfinished = []
+        _discard(connection)
+
+    def _gather(self) -> tuple[list[Work], bool]:
+        """Waits for work and takes all that is there, up to MAX_BATCH; the bool says that it was the last."""
+        batch: list[Work] = []
+        work = self._queue.get()
+        while work is not None:
+            batch.append(work)
+            if len(batch) == MAX_BATCH:
+                return batch, False
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, connection: Connection, batch: list[Work]) -> _Results:
+        results = _Results()
+        with connection.begin():
+            admits = [w for w in batch if isinstance(w, Admit) and not (w.future and w.future.cancelled())]
+            finishes = [w for w in batch if isinstance(w, Finish)]
+            ids = ledger.write(
+                connection,
+                self._slot,
+                [w.intent for w in admits],
+                [(w.outcome, w.admitted) for w in finishes],
+                self._clock.now(),
+            )
+            for admit in admits:
+                if admit.future is not None:
+                    results.values.append((admit.future, None))
+            for finish, metric_id in zip(finishes, ids, strict=True):
+                if finish.future is not None:
+                    results.values.append((finish.future, metric_id))
+            for call in batch:
+                if isinstance(call, Call):
+                    self._call(connection, call, results)
+        return results
+
+    def _call(self, connection: Connection, call: Call, results: _Results) -> None:
+        future = call.future
+        if isinstance(future, Future) and not future.running() and not future.set_running_or_notify_cancel():
+            return  # its caller gave up waiting, so it must not happen later behind their back
+        try:
+            with connection.begin_nested():
+                value = call.function(connection)
+        except OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live
+            if future is None:
+                _log.exception("a write failed")
+            else:
+                results.errors.append((future, error))
+        else:
+            if future is not None:
+                results.values.append((future, value))
+
+    def _refuse_new(self, batch: list[Work], error: Exception) -> list[Work]:
+        """Tells admissions and calls that they failed, keeps what must be written whatever happens."""
+        reason = str(error.orig if isinstance(error, DBAPIError) else error)
+        if self._trouble is None:
+            _log.error("records cannot be written; trying again until they can", reason=reason, waiting=len(batch))
+        self._trouble = reason
+        refused = _Results()
+        kept: list[Work] = []
+        for work in batch:
+            if isinstance(work, Finish):
+                kept.append(work)
+            elif work.future is not None and not work.future.cancelled():
+                message = f"The gateway cannot write its records: {reason}."
+                refused.errors.append((work.future, StorageUnavailable(message, retry_after_s=1)))
+        refused.tell()
+        return kept
+
+    def _one_by_one(self, batch: list[Work], error: Exception) -> list[Work]:
+        """Writes each by itself; returns what is left where the database stops taking any."""
+        with self._engine.connect() as connection:
+            for place, work in enumerate(batch):
+                try:
+                    if len(batch) > 1:
+                        self._commit(connection, [work]).tell()
+                    else:
+                        self._refused(connection, work, error)
+                except OperationalError:
+                    return batch[place:]
+                except Exception as refusal:  # noqa: BLE001 - as above
+                    self._refused(connection, work, refusal)
+        return []
+
+    def _refused(self, connection: Connection, work: Work, error: Exception) -> None:
+        """A record that the database will not take. If it is there already, an earlier try got through after all."""
+        results = _Results()
+        future = work.future
+        if isinstance(work, Finish) and isinstance(error, IntegrityError):
+            metric_id = ledger.metric_id_of(connection, work.outcome.intent.request_id)
+            if metric_id is not None:
+                if future is not None:
+                    results.values.append((future, metric_id))
+                return results.tell()
+        _log.error("a record was refused", reason=str(error), record=type(work).__name__)
+        if future is not None and not future.cancelled():
+            results.errors.append((future, StorageUnavailable(f"The record was refused: {error}.")))
+        return results.tell()
+
+
+def _discard(connection: Connection | None) -> None:
+    """Closes a connection that may be broken; the next batch opens another."""
+    if connection is not None:
+        with contextlib.suppress(DBAPIError):  # it is thrown away, whatever it says
+            connection.invalidate()
+            connection.close()
