@@ -1,7 +1,7 @@
 """Money: integer nano-dollars (`*_nusd`) inside, a decimal number of dollars at the edge.
 
-One nano-dollar is 10^-9 USD. A price is nano-dollars per 1,000 tokens, so the cheapest price that can be written down is
-a millionth of a millionth of a dollar per token, and 64 bits hold nine billion dollars.
+One nano-dollar is 10^-9 USD. A price is nano-dollars per 1,000 tokens, so the cheapest price that can be written down
+is a millionth of a millionth of a dollar per token, and 64 bits hold nine billion dollars.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def usd_or_none(nusd: int | None) -> float | None:
 def parse_usd(amount: object, name: str) -> int:
     """Dollars from outside (int, float, decimal string) as nano-dollars.
 
-    `name` is what the message calls it. Raises InvalidRequest for anything that is not a number of dollars, is negative,
-    or is finer than a nano-dollar: rounding a price silently would be a lie.
+    `name` is what the message calls it. Raises InvalidRequest for anything that is not a number of dollars, is
+    negative, or is finer than a nano-dollar: rounding a price silently would be a lie.
     """
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
         raise InvalidRequest(f"{name} must be a number of dollars, got {type(amount).__name__}.")
@@ -49,7 +49,7 @@ def parse_usd(amount: object, name: str) -> int:
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:
-    """`numerator / denominator`, to the nearest integer, ties to the even one (ROUND_HALF_EVEN). Both are zero or more."""
+    """`numerator / denominator` to the nearest integer, ties to the even one (ROUND_HALF_EVEN). Neither is negative."""
     quotient, remainder = divmod(numerator, denominator)
     twice = 2 * remainder
     if twice > denominator or (twice == denominator and quotient % 2):

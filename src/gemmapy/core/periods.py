@@ -47,7 +47,7 @@ def check_interval(interval: str) -> str:
 
 
 def bucket_text(moment: datetime, interval: str) -> str:
-    """The name of the bucket that `moment` falls in: `2026-11-23 14:00:00`, `2026-11-23`, `2026-W48` (ISO 8601 week)."""
+    """The name of the bucket that holds `moment`: `2026-11-23 14:00:00`, `2026-11-23`, `2026-W48` (ISO 8601 week)."""
     if interval == "hour":
         return moment.strftime("%Y-%m-%d %H:00:00")
     if interval == "day":

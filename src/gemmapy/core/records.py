@@ -38,12 +38,19 @@ class Timings:
     token) runs from the same moment. The rest are the engine's own figures.
     """
 
-    duration_ms: int
+    duration_ms: int | None = None
     ttft_ms: int | None = None
     queue_ms: int | None = None
     load_ms: int | None = None
     prompt_ms: int | None = None
     generation_ms: int | None = None
+
+    @property
+    def compute_ms(self) -> int | None:
+        """How long the engine worked, as far as it says."""
+        if self.prompt_ms is None and self.generation_ms is None:
+            return None
+        return (self.prompt_ms or 0) + (self.generation_ms or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,10 @@ class Cost:
     @property
     def total_nusd(self) -> int:
         return self.prompt_nusd + self.response_nusd + self.other_nusd
+
+    def nothing(self) -> Cost:
+        """What an answer from the cache costs, at the same price."""
+        return Cost(self.price_id, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

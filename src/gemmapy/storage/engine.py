@@ -1,7 +1,7 @@
 """How a database is opened: readers that never write, and one connection that does.
 
-SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned is on disk, and readers never wait for the writer
-nor the writer for them.
+SQLite runs in WAL mode with `synchronous=FULL`: a commit that returned is on disk, and readers never wait for the
+writer nor the writer for them.
 """
 
 from __future__ import annotations

@@ -141,22 +141,21 @@ def writers_in_flight(connection: Connection) -> set[int]:
     return set(connection.execute(select(inflight.c.writer).distinct()).scalars())
 
 
-def interrupted(connection: Connection, writers: Iterable[int], now: datetime) -> list[Outcome]:
+def interrupted(connection: Connection, writers: Iterable[int]) -> list[Outcome]:
     """What the given writers, which are gone, left in flight: outcomes that say so, to be recorded and settled.
 
-    The prompt's estimate is kept, the response's tokens are unknown, and nothing is priced.
+    The prompt's estimate is kept; the response's tokens and how long it took are unknown, and nothing is priced.
     """
     rows = connection.execute(select(inflight).where(inflight.c.writer.in_(list(writers)))).mappings()
     outcomes: list[Outcome] = []
     for row in rows:
         intent = Intent(**{name: row[name] for name in _INFLIGHT_COLUMNS if name != "writer"})
-        elapsed_ms = max(0, round((now - intent.started_at).total_seconds() * 1000))
         outcomes.append(
             Outcome(
                 intent=intent,
                 status=0,
                 usage=Usage(prompt_tokens=intent.prompt_estimate, estimated=True),
-                timings=Timings(duration_ms=elapsed_ms),
+                timings=Timings(),
                 error_code=INTERRUPTED,
                 error_message="The gateway ended while this request was under way.",
             )
@@ -170,7 +169,7 @@ def metric_id_of(connection: Connection, request_id: bytes) -> int | None:
 
 
 def rate(connection: Connection, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:
-    """Sets a row's rating, by `id` or by `request_id`; False where there is no such row of `user_id` (None: anyone's)."""
+    """Sets a row's rating, by `id` or `request_id`; False where `user_id` has no such row (None: anyone's)."""
     key = llm_metrics.c.request_id if isinstance(metric_id, bytes) else llm_metrics.c.id
     statement = update(llm_metrics).where(key == metric_id).values(user_rating=rating)
     if user_id is not None:

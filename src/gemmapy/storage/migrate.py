@@ -1,6 +1,7 @@
 """Brings a database to the schema of this release, in place, after a backup.
 
-`HEAD` names the newest migration, so that a start with a current schema need not load Alembic; a test holds the two equal.
+`HEAD` names the newest migration, so that a start with a current schema need not load Alembic; a test holds the two
+equal.
 """
 
 from __future__ import annotations

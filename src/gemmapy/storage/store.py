@@ -146,7 +146,7 @@ class Store:
                         gone.append(lease)
                 # Rows under our own slot that we did not write are a dead predecessor's: we have just begun.
                 slots = [self._lease.slot, *(lease.slot for lease in gone)]
-                outcomes = ledger.interrupted(connection, slots, self.clock.now())
+                outcomes = ledger.interrupted(connection, slots)
                 ledger.write(connection, self._lease.slot, [], [(o, True) for o in outcomes], self.clock.now())
                 return len(outcomes)
             finally:

@@ -1,0 +1,1 @@
+"""The URL table and thin handlers."""

@@ -1,0 +1,154 @@
+"""The FastAPI application: every route that is not metered, its errors in our shape, and the reference at /docs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+import gemmapy
+from gemmapy.api import costs, health, metrics, ollama, openai, people, relayed
+from gemmapy.api.services import Services
+from gemmapy.api.shapes import error_body, error_headers, unexpected
+from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
+
+VENDOR = Path(gemmapy.__file__).parent / "web" / "vendor" / "swagger-ui"
+_log = structlog.stdlib.get_logger()
+_DESCRIPTION = """\
+Meters, prices and shows every LLM request. Point an Ollama or OpenAI client here; sign in with a login token or an API
+key as `Authorization: Bearer ...`, or put the key into the path: `/k/<key>/...`.
+"""
+
+
+def create_api(services: Services) -> FastAPI:
+    """The application over the given services."""
+    base = services.settings.base_path
+    api = FastAPI(
+        title="GemmaPy",
+        version=gemmapy.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        root_path=base,
+    )
+    api.state.services = services
+    for module in (people, metrics, costs, ollama, openai, health):
+        api.include_router(module.router)
+    api.add_exception_handler(GemmaPyError, _tell)
+    api.add_exception_handler(RequestValidationError, _tell_invalid)
+    api.add_exception_handler(HTTPException, _tell_http)
+    api.add_exception_handler(Exception, _tell_unexpected)
+    api.mount("/docs/assets", StaticFiles(directory=VENDOR), name="docs-assets")
+
+    @api.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]
+        return get_swagger_ui_html(
+            openapi_url=f"{base}/openapi.json",
+            title="GemmaPy: API reference",
+            swagger_js_url=f"{base}/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url=f"{base}/docs/assets/swagger-ui.css",
+            swagger_favicon_url=f"{base}/docs/assets/favicon-32x32.png",
+        )
+
+    @api.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]
+        return HTMLResponse(_PAGE.replace("BASE", base))
+
+    api.openapi = lambda: _schema(api)  # pyright: ignore[reportAttributeAccessIssue]
+    return api
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>GemmaPy</title>
+<style>body{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:4rem auto;padding:0 1rem;color:#222;background:#fff}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}a{color:#8ab4f8}}code{font-size:.95em}</style>
+<h1>GemmaPy is running</h1>
+<p>Every LLM request through this address is metered and priced. Point an Ollama or OpenAI client at it.</p>
+<ul><li><a href="BASE/docs">API reference</a></li><li><a href="BASE/readyz">State of the upstreams</a></li></ul>
+</html>
+"""
+
+
+def _schema(api: FastAPI) -> dict[str, Any]:
+    """OpenAPI as it is true here: the metered routes included, errors in our shape, 400 in place of 422."""
+    if api.openapi_schema:
+        return api.openapi_schema
+    schema = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
+    schema["paths"] = {**relayed.paths(), **schema["paths"]}
+    components = schema.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        components.pop(name, None)
+    components["Error"] = relayed.ERROR_SCHEMA
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            responses.pop("422", None)
+            responses["400"] = relayed.error_response(path, "The request is not valid; the message says why.")
+            if operation.get("security"):
+                responses["401"] = relayed.error_response(path, "Not signed in.")
+                responses["403"] = relayed.error_response(path, "Not allowed.")
+            if "{" in path:
+                responses["404"] = relayed.error_response(path, "There is no such thing, or it is not one's own.")
+    if services_base := api.root_path:
+        schema["servers"] = [{"url": services_base}]
+    api.openapi_schema = schema
+    return schema
+
+
+def _answer(path: str, error: GemmaPyError) -> Response:
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    return Response(error_body(path, error), error.status, headers)
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GemmaPyError)
+    return _answer(request.scope["path"], error)
+
+
+async def _tell_invalid(request: Request, error: Exception) -> Response:
+    """FastAPI's findings in one sentence: where, what is wrong, without the values (they may be passwords)."""
+    assert isinstance(error, RequestValidationError)
+    parts: list[str] = []
+    for problem in error.errors():
+        where = ".".join(str(step) for step in problem["loc"][1:])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "json_invalid":
+            text, where = f"the body is not valid JSON ({problem.get('ctx', {}).get('error', 'cannot be read')})", ""
+        elif problem["type"] in ("model_attributes_type", "dict_type"):
+            text = "the body must be a JSON object, sent with Content-Type: application/json"
+        elif problem["type"] == "extra_forbidden":
+            text = "there is no such field"
+        elif problem["type"] == "missing":
+            text = "is required"
+        parts.append(f"{where}: {text}" if where else text)
+    return _answer(request.scope["path"], InvalidRequest("; ".join(parts) + "."))
+
+
+async def _tell_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    if error.status_code == 404:
+        return _answer(path, NotFound(f"There is no {path}."))
+    if error.status_code == 405:
+        answer = _answer(path, MethodNotAllowed(f"{path} does not take {request.method}."))
+        if error.headers and "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    known = InvalidRequest(str(error.detail))
+    known.status = error.status_code
+    return _answer(path, known)
+
+
+async def _tell_unexpected(request: Request, error: Exception) -> Response:
+    _log.error("a request failed unexpectedly", path=request.scope["path"], exc_info=error)
+    return _answer(request.scope["path"], unexpected(error))

@@ -1,0 +1,53 @@
+"""The contract's costs: summary, projection, the admin's overview, prices."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+
+from gemmapy.api.access import Admin, SignedIn, UserId, scope
+from gemmapy.api.services import Services, services
+from gemmapy.metering.calculator import AllCosts, CostProjection, CostSummary, Done, Pricing
+
+router = APIRouter(tags=["Costs"])
+Use = Annotated[Services, Depends(services)]
+Period = Literal["day", "week", "month", "quarter", "year"]
+Usd = Annotated[StrictInt | StrictFloat | StrictStr, Field(description="USD per 1K tokens; a text is read as decimal.")]
+
+
+@router.get("/api/costs/summary", summary="What was spent, by model")
+def summary(caller: SignedIn, use: Use, period: Period = "month", user_id: UserId = None) -> CostSummary:
+    return use.calculator.get_user_costs(scope(caller, user_id), period)
+
+
+@router.get("/api/costs/projection", summary="What it will be, from the last seven days")
+def projection(
+    caller: SignedIn, use: Use, period: Literal["week", "month", "quarter"] = "month", user_id: UserId = None
+) -> CostProjection:
+    return use.calculator.get_cost_projection(scope(caller, user_id), period)
+
+
+@router.get("/api/admin/costs/all", summary="Admins: what everyone spent, the dearest first")
+def everyone(caller: Admin, use: Use, period: Period = "month") -> AllCosts:  # noqa: ARG001 - checked by its type
+    return use.calculator.get_all_users_costs(period)
+
+
+@router.get("/api/admin/costs/pricing", summary="Admins: the prices in force")
+def pricing(caller: Admin, use: Use) -> Pricing:  # noqa: ARG001 - checked by its type
+    return use.calculator.get_pricing()
+
+
+class NewPrice(BaseModel):
+    """A price that holds from now on; what was recorded before keeps its cost."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: StrictStr = Field(min_length=1, max_length=200, description="A name, or a prefix that ends in *.")
+    input_cost: Usd
+    output_cost: Usd
+
+
+@router.put("/api/admin/costs/pricing", summary="Admins: set a model's price")
+def set_price(body: NewPrice, caller: Admin, use: Use) -> Done:
+    return use.calculator.update_pricing(body.model, body.input_cost, body.output_cost, by=caller.user_id)

@@ -1,0 +1,131 @@
+"""The metered paths over ASGI: bytes in, bytes out, errors in the client's dialect.
+
+Called by the switch, past FastAPI: nothing here validates, copies or decodes more than it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from gemmapy.api.access import CREDENTIAL, bearer
+from gemmapy.api.shapes import error_body, error_frame, error_headers, unexpected
+from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, PayloadTooLarge
+from gemmapy.core.ids import id_text
+from gemmapy.gateway.asked import ENDPOINTS, Envelope
+from gemmapy.gateway.handle import Gateway, RawHeaders
+
+_log = structlog.stdlib.get_logger()
+
+
+class AsgiReply:
+    """An answer over ASGI, with the ids of its request in its head."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._ids: RawHeaders = []
+        self.started = False
+        self.status = 0
+
+    def identify(self, request_id: bytes, client_request_id: str | None) -> None:
+        self._ids = [(b"x-request-id", id_text(request_id).encode())]
+        if client_request_id is not None:
+            self._ids.append((b"x-client-request-id", client_request_id.encode("latin-1", "replace")))
+
+    async def start(self, status: int, headers: RawHeaders) -> None:
+        self.started, self.status = True, status
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._ids]})
+
+    async def send(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def client_left(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return
+
+
+class Proxy:
+    """An ASGI application for `ENDPOINTS`."""
+
+    def __init__(self, gateway: Gateway, client_timeout_s: float) -> None:
+        self._gateway = gateway
+        self._client_timeout_s = client_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        reply = AsgiReply(receive, send)
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed(f"{path} takes POST, not {scope['method']}.")
+            envelope = Envelope(
+                endpoint=ENDPOINTS[path],
+                headers=scope["headers"],
+                started_at=datetime.now(UTC),
+                started_ns=self._gateway.clock.monotonic_ns(),
+            )
+            credential = scope.get(CREDENTIAL) or bearer(envelope.header(b"authorization"))
+
+            async def body() -> bytes:
+                return await read_body(envelope, receive, self._gateway.max_body_bytes, self._client_timeout_s)
+
+            await self._gateway.handle(envelope, credential, body, reply)
+        except ClientLeft:
+            return
+        except GemmaPyError as error:
+            await _tell(path, error, reply)
+        except Exception as error:
+            _log.exception("a request failed unexpectedly", path=path)
+            await _tell(path, unexpected(error), reply)
+
+
+class ClientLeft(Exception):
+    """The client was gone before its request was whole; there is nobody to tell."""
+
+
+async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """A request's whole body. Raises PayloadTooLarge, InvalidRequest where it stalls, ClientLeft."""
+    announced = envelope.header(b"content-length")
+    too_large = PayloadTooLarge(f"The request body may have at most {limit} bytes.")
+    if announced is not None and announced.isdigit() and int(announced) > limit:
+        raise too_large
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(timeout_s):
+                message: Message = await receive()
+        except TimeoutError:
+            slow = InvalidRequest(f"The request body did not go on for {timeout_s:g} s.", hint="Send it faster.")
+            slow.status, slow.code = 408, "request_timeout"
+            raise slow from None
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise too_large
+        if not message.get("more_body", False):
+            return b"".join([*pieces, piece]) if pieces else piece
+        pieces.append(piece)
+
+
+async def _tell(path: str, error: GemmaPyError, reply: AsgiReply) -> None:
+    if reply.started:
+        await reply.end(error_frame(path, error))
+        return
+    body = error_body(path, error)
+    headers: list[Any] = [*error_headers(error), (b"content-length", str(len(body)).encode())]
+    if error.status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is still on its way
+    await reply.start(error.status, headers)
+    await reply.end(body)

@@ -1,0 +1,119 @@
+"""The metered routes in OpenAPI's words, since FastAPI never sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gemmapy.gateway.asked import ENDPOINTS, Endpoint
+
+ERROR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["error", "code", "hint"],
+    "properties": {
+        "error": {"type": "string", "description": "What was wrong and what was expected."},
+        "code": {"type": "string", "description": "Stable; for programs."},
+        "hint": {"type": "string", "description": "What to do."},
+    },
+}
+_TEXT = {"type": "string"}
+_OPTIONS = {"type": "object", "description": "The model's options, as Ollama has them.", "additionalProperties": True}
+_MESSAGES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {"role": _TEXT, "content": _TEXT},
+        "additionalProperties": True,
+    },
+}
+_CONVENIENCES: dict[str, Any] = {
+    "system": _TEXT,
+    "temperature": {"type": "number", "minimum": 0},
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "use_cache": {"type": "boolean"},
+    "use_retry": {"type": "boolean"},
+}
+_ADDED: dict[str, Any] = {
+    "cached": {"type": "boolean"},
+    "metric_id": {"type": "integer", "description": "The row of the ledger; can be rated."},
+    "request_id": {"type": "string", "format": "uuid"},
+    "cost": {"type": ["number", "null"], "description": "US dollars; null where the model has no price."},
+}
+
+
+def error_response(path: str, description: str) -> dict[str, Any]:
+    """An error's entry in OpenAPI, in the shape of the API that `path` belongs to."""
+    if path.startswith("/v1/"):
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {"error": {"type": "object", "properties": {"message": _TEXT, "type": _TEXT, "code": _TEXT}}},
+        }
+    elif path.startswith("/api/ollama/") or path not in ENDPOINTS:
+        schema = {"$ref": "#/components/schemas/Error"}
+    else:
+        schema = {"type": "object", "properties": {"error": _TEXT}}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def paths() -> dict[str, Any]:
+    """OpenAPI's `paths` for every metered route."""
+    return {path: {"post": _operation(endpoint)} for path, endpoint in ENDPOINTS.items()}
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    properties: dict[str, Any] = {"model": _TEXT}
+    required = ["model"]
+    if endpoint.kind == "chat":
+        properties["messages"] = _MESSAGES
+        required.append("messages")
+    elif endpoint.path in ("/api/embed", "/v1/embeddings"):
+        properties["input"] = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+        required.append("input")
+    else:
+        properties["prompt"] = _TEXT
+    if endpoint.streams in ("by default", "if asked"):
+        properties["stream"] = {"type": "boolean", "default": endpoint.streams == "by default"}
+    if endpoint.dialect == "ollama" and endpoint.kind != "embed":
+        properties["options"] = _OPTIONS
+    if endpoint.is_contract:
+        properties |= _CONVENIENCES
+    answer: dict[str, Any] = {"type": "object", "additionalProperties": True}
+    if endpoint.is_contract:
+        answer["properties"] = _ADDED
+    content: dict[str, Any] = {"application/json": {"schema": answer}}
+    if endpoint.streams != "never":
+        kind = "text/event-stream" if endpoint.dialect == "openai" else "application/x-ndjson"
+        content[kind] = {"schema": {"type": "string"}}
+    tag = "GemmaPy" if endpoint.is_contract else {"ollama": "Ollama", "openai": "OpenAI"}[endpoint.dialect]
+    return {
+        "tags": [tag],
+        "summary": f"{ {'generate': 'Generate a text', 'chat': 'Chat', 'embed': 'Embed texts'}[endpoint.kind] }"
+        + (", streamed" if endpoint.streams == "always" else ""),
+        "description": "Metered. Every field that the server behind it knows is passed on.",
+        "operationId": "relay" + endpoint.path.replace("/", "_"),
+        "security": [{"HTTPBearer": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": required,
+                        "properties": properties,
+                        "additionalProperties": True,
+                    }
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "The answer. X-Request-Id names its row in the ledger.",
+                "headers": {"X-Request-Id": {"schema": {"type": "string", "format": "uuid"}}},
+                "content": content,
+            },
+            "404": error_response(endpoint.path, "No upstream has the model."),
+            "502": error_response(endpoint.path, "The upstream failed."),
+            "503": error_response(endpoint.path, "The upstream cannot be reached, or the books cannot be written."),
+            "504": error_response(endpoint.path, "The upstream took too long."),
+        },
+    }

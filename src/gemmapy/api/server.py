@@ -1,0 +1,111 @@
+"""uvicorn, and what it lacks against silent connections: a time limit for a request's head and for a stalled reader."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gemmapy.core.errors import ConfigurationError
+
+
+def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol with the operator's limits.
+
+    A connection that has sent no complete head, or takes nothing of what it is sent, for `client_timeout_s` is closed;
+    so is a new one where `max_connections` are open.
+    """
+
+    class Bounded(HttpToolsProtocol):
+        _open = 0
+        _silence: asyncio.TimerHandle | None = None
+        _stall: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            Bounded._open += 1
+            super().connection_made(transport)
+            if Bounded._open > max_connections:
+                transport.abort()
+                return
+            self._silence = self.loop.call_later(client_timeout_s, self._close_silent)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            Bounded._open -= 1
+            self._quiet("_silence")
+            self._quiet("_stall")
+            super().connection_lost(exc)
+
+        def on_message_begin(self) -> None:
+            if self._silence is None:  # a later request of a kept-alive connection
+                self._silence = self.loop.call_later(client_timeout_s, self._close_silent)
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._quiet("_silence")
+            super().on_headers_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._quiet("_stall")
+            self._stall = self.loop.call_later(client_timeout_s, self._close_silent)
+
+        def resume_writing(self) -> None:
+            self._quiet("_stall")
+            super().resume_writing()
+
+        def _close_silent(self) -> None:
+            if self.transport is not None and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison]
+                self.transport.abort()
+
+        def _quiet(self, timer: str) -> None:
+            handle: asyncio.TimerHandle | None = getattr(self, timer)
+            if handle is not None:
+                handle.cancel()
+                setattr(self, timer, None)
+
+    return Bounded
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: `app.py` decides when it ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigurationError that says what to do where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigurationError(
+            f"{host}:{port} cannot be listened on: {error.strerror}.",
+            hint="Another program has the port, or another gateway runs; end it or give another with --port.",
+        ) from error
+    except OverflowError as error:
+        listening.close()
+        raise ConfigurationError(f"{port} is not a port.") from error
+    listening.listen(4096)
+    listening.setblocking(False)
+    return listening
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Lets the process have as many open files as it may, up to `wanted`; returns how many it may have now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,39 @@
+"""What the handlers work with, put together once by `app.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from gemmapy.config import Settings
+from gemmapy.core.clock import Clock
+from gemmapy.gateway.auth import Auth
+from gemmapy.gateway.handle import Gateway
+from gemmapy.metering.calculator import CostCalculator
+from gemmapy.metering.collector import MetricsCollector
+from gemmapy.metering.prices import PriceDesk
+from gemmapy.storage.store import Store
+from gemmapy.upstreams.catalogue import Catalogue
+from gemmapy.upstreams.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of a running gateway."""
+
+    settings: Settings
+    store: Store
+    auth: Auth
+    collector: MetricsCollector
+    calculator: CostCalculator
+    prices: PriceDesk
+    gateway: Gateway
+    catalogue: Catalogue
+    transport: Transport
+    clock: Clock
+
+
+def services(connection: HTTPConnection) -> Services:
+    """FastAPI's dependency: the services of the application that is asked."""
+    return connection.app.state.services

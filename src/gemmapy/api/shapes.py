@@ -1,0 +1,51 @@
+"""Errors in the shape of the API that was called, whole or as a frame of a stream."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gemmapy.core.errors import GemmaPyError
+from gemmapy.gateway.asked import ENDPOINTS
+from gemmapy.upstreams.translation import ollama_error, ollama_stream_error, openai_error, openai_stream_error
+
+OLLAMA_PATHS = frozenset(
+    "/ /api/generate /api/chat /api/embed /api/embeddings /api/tags /api/show /api/ps /api/version /api/pull"
+    " /api/push /api/create /api/copy /api/delete".split()
+)
+INTERNAL = "The gateway failed in a way that it should not."
+
+
+def error_body(path: str, error: GemmaPyError) -> bytes:
+    """The JSON body that a client of `path` expects of an error."""
+    if path.startswith("/v1/"):
+        return openai_error(error.message, status=error.status, code=error.code)
+    if path in OLLAMA_PATHS or path.startswith("/api/blobs/"):
+        return ollama_error(error.message)
+    return msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint})
+
+
+def error_frame(path: str, error: GemmaPyError) -> bytes:
+    """The frame that tells of an error in the middle of a stream."""
+    if path.startswith("/v1/"):
+        return openai_stream_error(error.message, status=error.status, code=error.code)
+    endpoint = ENDPOINTS.get(path)
+    if endpoint is not None and endpoint.is_contract:
+        return msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint}) + b"\n"
+    return ollama_stream_error(error.message)
+
+
+def error_headers(error: GemmaPyError) -> list[tuple[bytes, bytes]]:
+    """What goes with an error's status."""
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def unexpected(error: Exception) -> GemmaPyError:
+    """What a client is told of an error that nobody foresaw: nothing of its inside."""
+    known = GemmaPyError(INTERNAL)
+    known.__cause__ = error
+    return known

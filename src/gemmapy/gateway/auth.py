@@ -1,0 +1,236 @@
+"""Who is it? From a credential to a `Caller`, in memory: no database and no hashing of passwords on a warm path.
+
+Everyone who can be let in is held here and read again whenever the revision of "people" moves, which another process's
+changes do too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from gemmapy.core.clock import Clock
+from gemmapy.core.errors import GemmaPyError, Unauthorized
+from gemmapy.gateway import credentials
+from gemmapy.gateway.credentials import Claims, Tokens, load_secret
+from gemmapy.gateway.throttle import LoginThrottle
+from gemmapy.storage import people
+from gemmapy.storage.people import NewKey, Roll
+from gemmapy.storage.store import Store
+
+__all__ = ["Auth", "Caller", "load_secret"]
+FIRST_ADMIN = "admin"
+TOKENS_REMEMBERED = 10_000
+TOUCH_EVERY_S = 60
+LOGINS_AT_ONCE = 2
+_CREDENTIAL_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a user, by a login token or by an API key with what that allows."""
+
+    user_id: int
+    username: str
+    is_admin: bool
+    api_key_id: int | None = None
+    models: tuple[str, ...] | None = None
+    """Patterns with `*`; None is every model."""
+    routes: tuple[str, ...] | None = None
+    """Path prefixes; None is every route."""
+    project_id: int | None = None
+    projects: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Those whose requests may name them, id by name."""
+    is_trusted: bool = False
+
+    @property
+    def is_limited(self) -> bool:
+        """A key that may not do all that its user may."""
+        return self.models is not None or self.routes is not None
+
+    def allows_model(self, model: str) -> bool:
+        """A pattern without a tag allows every tag, as `llama3` does for `llama3:8b`."""
+        if self.models is None:
+            return True
+        return any(fnmatchcase(model, p) or (":" not in p and model.startswith(f"{p}:")) for p in self.models)
+
+    def allows_route(self, path: str) -> bool:
+        """A prefix allows whole steps of a path: `/api/chat` allows `/api/chat/x` and not `/api/chats`."""
+        if self.routes is None:
+            return True
+        return any(path == r or path.startswith(r.rstrip("/") + "/") for r in self.routes)
+
+
+class Auth:
+    """Everyone who can be let in."""
+
+    def __init__(self, store: Store, secret: bytes, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._tokens = Tokens(secret, clock.now)
+        self._throttle = LoginThrottle(lambda: clock.monotonic_ns() / 1e9)
+        self._hashing = threading.Semaphore(LOGINS_AT_ONCE)
+        self._lock = threading.Lock()
+        self._claims: OrderedDict[bytes, Claims] = OrderedDict()
+        self._last_used: dict[int, datetime] = {}
+        self._touched_ns = clock.monotonic_ns()
+        self._roll = Roll({}, {}, {})
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads everyone again."""
+        with self._store.read() as connection:
+            self._roll = people.roll(connection)
+
+    def close(self) -> None:
+        """Writes down what is still in memory."""
+        self._touch()
+
+    def identify(self, credential: str | None) -> Caller:
+        """The caller behind a login token or API key. Raises Unauthorized, and never says which part was wrong."""
+        if not credential or len(credential) > _CREDENTIAL_LIMIT:
+            raise Unauthorized
+        caller = self._by_key(credential) if credential.startswith(credentials.KEY_PREFIX) else None
+        caller = caller or self._by_token(credential)
+        if caller is None:
+            raise Unauthorized
+        return caller
+
+    def login(self, username: str, password: str, address: str) -> tuple[str, Caller]:
+        """A token for who knows the password. Blocks for as long as argon2 takes.
+
+        Raises Unauthorized, in the same words and after the same time for a wrong name and a wrong password, and
+        TooManyRequests after too many of either.
+        """
+        self._throttle.check(username, address)
+        with self._store.read() as connection:
+            found = people.password_hash_of(connection, username)
+        user_id, stored = found or (0, None)
+        with self._hashing:
+            is_right = credentials.verify_password(stored, password)
+        if not is_right or stored is None:
+            self._throttle.failed(username, address)
+            raise Unauthorized("The username or the password is wrong.", hint="An admin can set a new password.")
+        self._throttle.succeeded(username, address)
+        if credentials.is_outdated(stored):
+            with self._hashing:
+                renewed = credentials.hash_password(password)
+            self._store.write(lambda connection: people.replace_hash(connection, user_id, stored, renewed))
+        self.refresh()
+        return self.issue(user_id)
+
+    def issue(self, user_id: int) -> tuple[str, Caller]:
+        """A fresh token for a user who has just been proved. Raises Unauthorized where the user is gone meanwhile."""
+        token = self._tokens.issue(user_id)
+        return token, self.identify(token)
+
+    def is_password(self, user_id: int, password: str, address: str) -> bool:
+        """Whether it is this user's password; throttled as a login is. Blocks."""
+        user = self._roll.users.get(user_id)
+        if user is None:
+            return False
+        try:
+            self.login(user["username"], password, address)
+        except Unauthorized:
+            return False
+        return True
+
+    def hash_password(self, password: str) -> str:
+        """An argon2id hash; no more than two are made at once, so that they cannot starve the gateway. Blocks."""
+        with self._hashing:
+            return credentials.hash_password(password)
+
+    def first_admin(self, password: str | None) -> tuple[str, str, str] | None:
+        """Makes the first admin, with an API key, where there is nobody yet.
+
+        Returns the username, the password (given or generated) and the key, to be shown once; None where there are
+        users already.
+        """
+        if self._roll.users:
+            return None
+        chosen = password or credentials.generate_password()
+        password_hash = credentials.hash_password(chosen)
+        key = credentials.generate_key()
+        with self._store.read() as connection:
+            if people.has_users(connection):
+                return None
+        now = self._clock.now()
+
+        def make(connection: people.Connection) -> bool:
+            if people.has_users(connection):
+                return False  # another process was faster
+            user_id = people.create_user(connection, FIRST_ADMIN, password_hash, is_admin=True, now=now)
+            people.create_key(connection, new_key(user_id, "first key", key), now)
+            return True
+
+        made = self._store.write(make)
+        self.refresh()
+        return (FIRST_ADMIN, chosen, key) if made else None
+
+    def _by_key(self, credential: str) -> Caller | None:
+        roll = self._roll
+        key = roll.keys.get(credentials.hash_key(credential))
+        if key is None:
+            return None
+        now = self._clock.now()
+        if key["expires_at"] is not None and key["expires_at"] <= now:
+            return None
+        user = roll.users[key["user_id"]]
+        self._used(key["id"], now)
+        return Caller(
+            user_id=user["id"],
+            username=user["username"],
+            is_admin=user["is_admin"],
+            api_key_id=key["id"],
+            models=None if key["models"] is None else tuple(key["models"]),
+            routes=None if key["routes"] is None else tuple(key["routes"]),
+            project_id=key["project_id"],
+            projects=roll.projects[user["id"]],
+            is_trusted=key["is_trusted"],
+        )
+
+    def _by_token(self, token: str) -> Caller | None:
+        digest = credentials.hash_key(token)
+        claims = self._claims.get(digest)
+        if claims is None:
+            claims = self._tokens.read(token)
+            if claims is None:
+                return None
+            with self._lock:
+                self._claims[digest] = claims
+                if len(self._claims) > TOKENS_REMEMBERED:
+                    self._claims.popitem(last=False)
+        roll = self._roll
+        user = roll.users.get(claims.user_id)
+        if user is None or self._clock.now() >= claims.expires_at:
+            return None
+        if user["sessions_from"] is not None and claims.issued_at < user["sessions_from"]:
+            return None
+        return Caller(user["id"], user["username"], user["is_admin"], projects=roll.projects[user["id"]])
+
+    def _used(self, key_id: int, now: datetime) -> None:
+        """Notes that a key was used; written down at most once a minute, by a thread of its own."""
+        self._last_used[key_id] = now
+        if self._clock.monotonic_ns() - self._touched_ns > TOUCH_EVERY_S * 1e9:
+            self._touched_ns = self._clock.monotonic_ns()
+            threading.Thread(target=self._touch, name="gemmapy-last-used", daemon=True).start()
+
+    def _touch(self) -> None:
+        used, self._last_used = self._last_used, {}
+        if not used:
+            return
+        try:
+            self._store.write(lambda connection: people.touch_keys(connection, used))
+        except GemmaPyError:
+            # Tried again with the next use; what is lost is when a key was last used, to the minute.
+            self._last_used = {**used, **self._last_used}
+
+
+def new_key(user_id: int, name: str, key: str, **limits: object) -> NewKey:
+    """What is stored of a key that was just generated."""
+    prefix = key[: credentials.SHOWN_PREFIX_LENGTH]
+    return NewKey(user_id, name, prefix, credentials.hash_key(key), **limits)  # pyright: ignore[reportArgumentType]

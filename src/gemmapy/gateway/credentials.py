@@ -1,0 +1,154 @@
+"""What proves who somebody is: passwords, login tokens, API keys. Pure but for the random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import jwt
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from gemmapy.core.errors import ConfigurationError, InvalidRequest
+
+TOKEN_LIFETIME = timedelta(hours=24)
+KEY_PREFIX = "gp-"
+SHOWN_PREFIX_LENGTH = 10
+_ALGORITHM = "HS256"
+_SECRET_BYTES = 32
+_KEY_BYTES = 32
+_USERNAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+
+# RFC 9106's second recommended option (64 MiB, 3 passes), with one lane: two at a time must not take the machine.
+_hasher = PasswordHasher(time_cost=3, memory_cost=65_536, parallelism=1)
+_NOBODYS_HASH = _hasher.hash(secrets.token_urlsafe(16))
+
+
+def check_username(username: str) -> str:
+    """The name itself. Raises InvalidRequest that says what a name looks like."""
+    if not _USERNAME.fullmatch(username):
+        raise InvalidRequest("username must have 1 to 64 characters, of letters, digits and . _ @ -")
+    return username
+
+
+def hash_password(password: str) -> str:
+    """An argon2id hash, about 0.1 s of work. Raises InvalidRequest for a password of the wrong length."""
+    if not 8 <= len(password) <= 1024:
+        raise InvalidRequest(f"password must have 8 to 1024 characters, has {len(password)}.")
+    return _hasher.hash(password)
+
+
+def verify_password(stored: str | None, password: str) -> bool:
+    """Whether it is the password. Takes as long where there is none to compare with."""
+    try:
+        _hasher.verify(stored or _NOBODYS_HASH, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return stored is not None
+
+
+def is_outdated(stored: str) -> bool:
+    """Whether a hash was made with other parameters than today's."""
+    return _hasher.check_needs_rehash(stored)
+
+
+def generate_password() -> str:
+    """A password that can be read out: 20 characters, 100 bits."""
+    alphabet = "abcdefghjkmnpqrstuvwxyz23456789-"  # 32 of them, none that look alike
+    return "".join(secrets.choice(alphabet) for _ in range(20))
+
+
+def generate_key() -> str:
+    """An API key: `gp-` and 43 characters, 256 bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+
+
+def hash_key(key: str) -> bytes:
+    """How a key is stored and looked up: SHA-256, since 256 random bits need neither salt nor slowness."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a valid login token says."""
+
+    user_id: int
+    issued_at: datetime
+    expires_at: datetime
+
+
+class Tokens:
+    """Login tokens: JWTs, HS256, valid for 24 hours."""
+
+    def __init__(self, secret: bytes, now: Callable[[], datetime]) -> None:
+        self._secret = secret
+        self._now = now
+
+    def issue(self, user_id: int) -> str:
+        """A new token."""
+        now = self._now()
+        claims = {
+            "sub": str(user_id),
+            # Fractions of a second are allowed (RFC 7519, NumericDate): a token given right after a password change,
+            # within the same second, is younger than the change.
+            "iat": now.timestamp(),
+            "exp": int((now + TOKEN_LIFETIME).timestamp()),
+            "jti": uuid.uuid4().hex,
+        }
+        return jwt.encode(claims, self._secret, _ALGORITHM)
+
+    def read(self, token: str) -> Claims | None:
+        """What a token says; None where it is forged, expired, or not ours."""
+        try:
+            said = jwt.decode(
+                token,
+                self._secret,
+                [_ALGORITHM],
+                options={"require": ["sub", "iat", "exp"], "verify_exp": False, "verify_iat": False},
+            )
+            issued_at = datetime.fromtimestamp(said["iat"], UTC)
+            expires_at = datetime.fromtimestamp(said["exp"], UTC)
+            user_id = int(said["sub"])
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError):
+            return None
+        now = self._now()
+        if now >= expires_at or issued_at > now + timedelta(minutes=5):
+            return None
+        return Claims(user_id, issued_at, expires_at)
+
+
+def load_secret(data_dir: Path, given: str | None) -> bytes:
+    """The secret that signs login tokens: as given, else the data folder's own, made once.
+
+    Raises ConfigurationError where the folder's is too short to be one.
+    """
+    if given is not None:
+        return given.encode()
+    path = data_dir / "secret"
+    if not path.exists():
+        made = data_dir / f"secret.{os.getpid()}.new"
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(_SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(made, path)  # unlike a rename, leaves a secret that another process made in the meantime
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    secret = path.read_text().strip().encode()
+    if len(secret) < _SECRET_BYTES:
+        raise ConfigurationError(
+            f"{path} holds no secret of at least {_SECRET_BYTES} characters.",
+            hint="Delete the file; a new secret is made, and everybody has to sign in again.",
+        )
+    return secret

@@ -1,0 +1,245 @@
+"""`CostCalculator`: what was spent, by whom and on what, and what it will be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from typing_extensions import TypedDict
+
+from gemmapy.core.errors import InvalidRequest
+from gemmapy.core.money import CURRENCY, divide_half_even, usd, usd_or_none
+from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, days_of, last_days
+from gemmapy.core.records import Usage
+from gemmapy.metering.prices import PriceDesk
+from gemmapy.metrics.measures import Spending
+from gemmapy.pricing import cost_of
+from gemmapy.storage import figures
+from gemmapy.storage.store import Store
+
+BASED_ON_DAYS = 7
+
+
+class CalculatedCost(TypedDict):
+    prompt_cost: float | None
+    response_cost: float | None
+    total_cost: float | None
+    currency: str
+
+
+class ModelCost(TypedDict):
+    model: str
+    request_count: int
+    prompt_tokens: int
+    response_tokens: int
+    prompt_cost: float
+    response_cost: float
+    total_cost: float
+    unpriced_requests: int
+
+
+class CostSummary(TypedDict):
+    user_id: int | None
+    period: str
+    period_days: int
+    total_cost: float
+    currency: str
+    breakdown: list[ModelCost]
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class ProjectedModel(TypedDict):
+    model: str
+    daily_avg_cost: float
+    projected_cost: float
+
+
+class CostProjection(TypedDict):
+    user_id: int | None
+    projection_period: str
+    projection_days: int
+    daily_avg_cost: float
+    projected_total_cost: float
+    currency: str
+    based_on_days: int
+    breakdown: list[ProjectedModel]
+
+
+class UserCosts(TypedDict):
+    user_id: int
+    username: str
+    total_cost: float
+    breakdown: list[ModelCost]
+    unpriced_requests: int
+
+
+class AllCosts(TypedDict):
+    period: str
+    period_days: int
+    total_cost: float
+    currency: str
+    user_count: int
+    users: list[UserCosts]
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class ModelPrice(TypedDict):
+    input: float
+    output: float
+
+
+class Pricing(TypedDict):
+    models: dict[str, ModelPrice]
+    currency: str
+    unit: str
+
+
+class Done(TypedDict):
+    message: str
+
+
+class CostCalculator:
+    """Plain calls that block until done; each returns what the route of the same name answers."""
+
+    def __init__(self, store: Store, desk: PriceDesk | None = None) -> None:
+        self._store = store
+        self._desk = desk or PriceDesk(store)
+
+    def calculate_cost(self, model: str, prompt_tokens: int, response_tokens: int) -> CalculatedCost:
+        """What so many tokens cost now, in USD; None in every part where the model has no price.
+
+        Raises InvalidRequest for negative numbers.
+        """
+        if prompt_tokens < 0 or response_tokens < 0:
+            raise InvalidRequest(f"tokens must be 0 or more, got {prompt_tokens} and {response_tokens}.")
+        price = self._desk.book.at(model, self._store.clock.now())
+        cost = None if price is None else cost_of(price, Usage(prompt_tokens, response_tokens))
+        return {
+            "prompt_cost": usd_or_none(cost and cost.prompt_nusd),
+            "response_cost": usd_or_none(cost and cost.response_nusd),
+            "total_cost": usd_or_none(cost and cost.total_nusd),
+            "currency": CURRENCY,
+        }
+
+    def get_user_costs(self, user_id: int | None, period: str = "month") -> CostSummary:
+        """What a user (None: everyone) spent over the period that ends now, by model, the dearest first.
+
+        Requests whose model has no price are in `unpriced_requests` and in no sum of money. Raises InvalidRequest for
+        an unknown period.
+        """
+        days = days_of(period, PERIOD_DAYS)
+        window = last_days(days, self._store.clock.now())
+        with self._store.read() as connection:
+            models = figures.spending_by_model(connection, window, user_id)
+        total = sum(models.values(), Spending())
+        return {
+            "user_id": user_id,
+            "period": period,
+            "period_days": days,
+            "total_cost": usd(total.total_nusd),
+            "currency": CURRENCY,
+            "breakdown": _breakdown(models),
+            "unpriced_requests": total.unpriced_requests,
+            "unpriced_tokens": total.unpriced_tokens,
+        }
+
+    def get_all_users_costs(self, period: str = "month") -> AllCosts:
+        """What everyone spent over the period that ends now: each user who asked anything, the dearest first."""
+        days = days_of(period, PERIOD_DAYS)
+        window = last_days(days, self._store.clock.now())
+        with self._store.read() as connection:
+            everyone = figures.spending_by_user(connection, window)
+        totals = {who: sum(models.values(), Spending()) for who, models in everyone.items()}
+        total = sum(totals.values(), Spending())
+        ranked = sorted(everyone, key=lambda who: (-totals[who].total_nusd, who[0]))
+        return {
+            "period": period,
+            "period_days": days,
+            "total_cost": usd(total.total_nusd),
+            "currency": CURRENCY,
+            "user_count": len(everyone),
+            "users": [
+                {
+                    "user_id": who[0],
+                    "username": who[1] or f"deleted user {who[0]}",
+                    "total_cost": usd(totals[who].total_nusd),
+                    "breakdown": _breakdown(everyone[who]),
+                    "unpriced_requests": totals[who].unpriced_requests,
+                }
+                for who in ranked
+            ],
+            "unpriced_requests": total.unpriced_requests,
+            "unpriced_tokens": total.unpriced_tokens,
+        }
+
+    def get_cost_projection(self, user_id: int | None, period: str = "month") -> CostProjection:
+        """What the period that begins now will cost if it goes on as in the last seven days.
+
+        Computed per model from the exact sum, not from the rounded average; the total is the sum of the models.
+        Raises InvalidRequest for an unknown period.
+        """
+        days = days_of(period, PROJECTION_DAYS)
+        window = last_days(BASED_ON_DAYS, self._store.clock.now())
+        with self._store.read() as connection:
+            models = figures.spending_by_model(connection, window, user_id)
+        ranked = _dearest_first(models)
+        daily = {model: divide_half_even(spent.total_nusd, BASED_ON_DAYS) for model, spent in ranked}
+        projected = {model: divide_half_even(spent.total_nusd * days, BASED_ON_DAYS) for model, spent in ranked}
+        return {
+            "user_id": user_id,
+            "projection_period": period,
+            "projection_days": days,
+            "daily_avg_cost": usd(sum(daily.values())),
+            "projected_total_cost": usd(sum(projected.values())),
+            "currency": CURRENCY,
+            "based_on_days": BASED_ON_DAYS,
+            "breakdown": [
+                {"model": model, "daily_avg_cost": usd(daily[model]), "projected_cost": usd(projected[model])}
+                for model, _ in ranked
+            ],
+        }
+
+    def update_pricing(
+        self,
+        model: str,
+        input_cost: float | str | Decimal,
+        output_cost: float | str | Decimal,
+        by: int | None = None,
+    ) -> Done:
+        """Enters a price in USD per 1K tokens, in force from now on. Raises InvalidRequest."""
+        self._desk.set(model, input_cost, output_cost, by)
+        return {"message": f"The price of {model.strip()} holds from now on; what was recorded keeps its cost."}
+
+    def get_pricing(self) -> Pricing:
+        """The prices in force."""
+        book = self._desk.book.current(self._store.clock.now())
+        return {
+            "models": {
+                name: {"input": usd(price.input_nusd_per_1k), "output": usd(price.output_nusd_per_1k)}
+                for name, price in book.items()
+            },
+            "currency": CURRENCY,
+            "unit": "per 1K tokens",
+        }
+
+
+def _dearest_first(models: Mapping[str, Spending]) -> list[tuple[str, Spending]]:
+    return sorted(models.items(), key=lambda entry: (-entry[1].total_nusd, entry[0]))
+
+
+def _breakdown(models: Mapping[str, Spending]) -> list[ModelCost]:
+    return [
+        {
+            "model": model,
+            "request_count": spent.requests,
+            "prompt_tokens": spent.prompt_tokens,
+            "response_tokens": spent.response_tokens,
+            "prompt_cost": usd(spent.prompt_nusd),
+            "response_cost": usd(spent.response_nusd),
+            "total_cost": usd(spent.total_nusd),
+            "unpriced_requests": spent.unpriced_requests,
+        }
+        for model, spent in _dearest_first(models)
+    ]

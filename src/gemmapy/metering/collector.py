@@ -1,0 +1,256 @@
+"""`MetricsCollector`: records requests, takes ratings, and answers what the dashboard asks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from typing_extensions import TypedDict
+
+from gemmapy.core.errors import InvalidRequest, NotFound
+from gemmapy.core.ids import RequestIds, parse_id
+from gemmapy.core.periods import bucket_text, check_interval, last_days
+from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
+from gemmapy.metering.prices import PriceDesk
+from gemmapy.metrics.measures import Sums
+from gemmapy.pricing import cost_of
+from gemmapy.storage import figures, ledger, people
+from gemmapy.storage.store import Store
+
+RATINGS = (-1, 0, 1)
+_OK, _FAILED = 200, 500
+
+
+class ModelStats(TypedDict):
+    model: str
+    requests: int
+    avg_duration: float
+    avg_tps: float
+    total_tokens: int
+    errors: int
+
+
+class Ratings(TypedDict):
+    positive: int
+    negative: int
+    total_rated: int
+    satisfaction_rate: float
+
+
+class DashboardStats(TypedDict):
+    total_requests: int
+    errors: int
+    error_rate: float
+    avg_duration: float
+    avg_tokens_per_sec: float
+    cache_hits: int
+    cache_hit_rate: float
+    total_tokens: int
+    by_model: list[ModelStats]
+    ratings: Ratings
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class TimeBucket(TypedDict):
+    time_bucket: str
+    requests: int
+    avg_duration: float
+    total_tokens: int
+    errors: int
+
+
+class TimeSeries(TypedDict):
+    data: list[TimeBucket]
+
+
+class EndpointEntry(TypedDict):
+    endpoint: str
+    requests: int
+    avg_duration: float
+    errors: int
+
+
+class EndpointStats(TypedDict):
+    endpoints: list[EndpointEntry]
+
+
+class MetricsCollector:
+    """Plain calls that block until done; each returns what the route of the same name answers."""
+
+    def __init__(self, store: Store, desk: PriceDesk | None = None) -> None:
+        self._store = store
+        self._desk = desk or PriceDesk(store)
+        self._ids = RequestIds()
+
+    def record(
+        self,
+        user_id: int,
+        model: str,
+        endpoint: str,
+        *,
+        prompt_tokens: int | None = None,
+        response_tokens: int | None = None,
+        duration_ms: int | None = None,
+        error: str | None = None,
+        cached: bool = False,
+        cached_prompt_tokens: int | None = None,
+        ttft_ms: int | None = None,
+        generation_ms: int | None = None,
+        stream: bool = False,
+        estimated: bool = False,
+        finish_reason: str | None = None,
+        upstream: str | None = None,
+        project_id: int | None = None,
+        api_key_id: int | None = None,
+        end_user: str | None = None,
+        started_at: datetime | None = None,
+    ) -> int:
+        """Writes one finished request down, priced with the price in force; returns its metric id once it is on disk.
+
+        `error` is the message of a request that failed. The speed is the response's tokens over `generation_ms`, or
+        over `duration_ms` where that is not known. A cached answer costs nothing and says what it saved. Raises
+        InvalidRequest for a user who does not exist, an empty name, or a negative number.
+        """
+        numbers = {
+            "prompt_tokens": prompt_tokens,
+            "response_tokens": response_tokens,
+            "duration_ms": duration_ms,
+            "cached_prompt_tokens": cached_prompt_tokens,
+            "ttft_ms": ttft_ms,
+            "generation_ms": generation_ms,
+        }
+        for name, value in numbers.items():
+            if value is not None and value < 0:
+                raise InvalidRequest(f"{name} must be 0 or more, got {value}.")
+        if not model or not endpoint:
+            raise InvalidRequest("model and endpoint must not be empty.")
+        with self._store.read() as connection:
+            if not people.was_made(connection, user_id):
+                raise InvalidRequest(f"There is no user {user_id}.")
+        now = self._store.clock.now()
+        usage = Usage(prompt_tokens, response_tokens, cached_prompt_tokens, estimated)
+        price = self._desk.book.at(model, now)
+        cost = None if price is None or usage.total_tokens is None else cost_of(price, usage, generation_ms)
+        outcome = Outcome(
+            intent=Intent(
+                request_id=self._ids.new(),
+                user_id=user_id,
+                model=model,
+                endpoint=endpoint,
+                started_at=started_at or now - timedelta(milliseconds=duration_ms or 0),
+                stream=stream,
+                api_key_id=api_key_id,
+                project_id=project_id,
+                end_user=end_user,
+                upstream=upstream,
+                price_id=None if price is None else price.id,
+            ),
+            status=_OK if error is None else _FAILED,
+            usage=usage,
+            timings=Timings(duration_ms, ttft_ms=ttft_ms, generation_ms=generation_ms),
+            error_code=None if error is None else "error",
+            error_message=error,
+            finish_reason=finish_reason,
+            cached=cached,
+            cost=cost if cost is None or not cached else cost.nothing(),
+            saved_nusd=cost.total_nusd if cost is not None and cached else None,
+            speed_mtps=speed_mtps(response_tokens, generation_ms or duration_ms),
+        )
+        return self._store.record(outcome)
+
+    def update_rating(self, metric_id: int | str, rating: int, user_id: int | None = None) -> None:
+        """Rates a request by its metric id or request id: 1 good, -1 bad, 0 neither; again replaces.
+
+        With `user_id`, only that user's own. Raises InvalidRequest for another rating, NotFound.
+        """
+        if isinstance(rating, bool) or rating not in RATINGS:
+            raise InvalidRequest(f"rating must be -1, 0 or 1, got {rating!r}.")
+        key: int | bytes | None = metric_id if isinstance(metric_id, int) else None
+        if isinstance(metric_id, str):
+            is_number = metric_id.isascii() and metric_id.isdigit() and len(metric_id) < 19
+            key = int(metric_id) if is_number else parse_id(metric_id)
+        if key is None or not self._store.write(lambda connection: ledger.rate(connection, key, rating, user_id)):
+            raise NotFound(
+                f"There is no request {str(metric_id)[:60]} of yours.",
+                hint="Use the metric_id of an answer, or its X-Request-Id.",
+            )
+
+    def get_dashboard_stats(self, user_id: int | None = None, days: int = 7) -> DashboardStats:
+        """The last `days` times 24 hours in numbers, of one user or of everyone. Raises InvalidRequest."""
+        window = last_days(days, self._store.clock.now())
+        with self._store.read() as connection:
+            models = figures.by_model(connection, window, user_id)
+        total = sum(models.values(), Sums())
+        return {
+            "total_requests": total.requests,
+            "errors": total.errors,
+            "error_rate": total.error_rate,
+            "avg_duration": total.avg_duration,
+            "avg_tokens_per_sec": total.avg_tokens_per_sec,
+            "cache_hits": total.cache_hits,
+            "cache_hit_rate": total.cache_hit_rate,
+            "total_tokens": total.total_tokens,
+            "by_model": [
+                {
+                    "model": model,
+                    "requests": sums.requests,
+                    "avg_duration": sums.avg_duration,
+                    "avg_tps": sums.avg_tokens_per_sec,
+                    "total_tokens": sums.total_tokens,
+                    "errors": sums.errors,
+                }
+                for model, sums in _busiest_first(models)
+            ],
+            "ratings": {
+                "positive": total.rated_positive,
+                "negative": total.rated_negative,
+                "total_rated": total.total_rated,
+                "satisfaction_rate": total.satisfaction_rate,
+            },
+            "unpriced_requests": total.unpriced_requests,
+            "unpriced_tokens": total.unpriced_tokens,
+        }
+
+    def get_time_series(self, user_id: int | None = None, days: int = 7, interval: str = "hour") -> TimeSeries:
+        """The buckets of the last `days` that have requests, oldest first, in UTC. Raises InvalidRequest."""
+        check_interval(interval)
+        window = last_days(days, self._store.clock.now())
+        with self._store.read() as connection:
+            hours = figures.by_hour(connection, window, user_id)
+        buckets: dict[str, Sums] = {}
+        for hour, sums in hours.items():
+            name = bucket_text(datetime.fromisoformat(f"{hour}:00:00+00:00"), interval)
+            buckets[name] = buckets.get(name, Sums()) + sums
+        return {
+            "data": [
+                {
+                    "time_bucket": name,
+                    "requests": sums.requests,
+                    "avg_duration": sums.avg_duration,
+                    "total_tokens": sums.total_tokens,
+                    "errors": sums.errors,
+                }
+                for name, sums in buckets.items()
+            ]
+        }
+
+    def get_endpoint_stats(self, user_id: int | None = None, days: int = 7) -> EndpointStats:
+        """Each endpoint's numbers over the last `days`, the busiest first. Raises InvalidRequest."""
+        window = last_days(days, self._store.clock.now())
+        with self._store.read() as connection:
+            endpoints = figures.by_endpoint(connection, window, user_id)
+        return {
+            "endpoints": [
+                {
+                    "endpoint": endpoint,
+                    "requests": sums.requests,
+                    "avg_duration": sums.avg_duration,
+                    "errors": sums.errors,
+                }
+                for endpoint, sums in _busiest_first(endpoints)
+            ]
+        }
+
+
+def _busiest_first(groups: dict[str, Sums]) -> list[tuple[str, Sums]]:
+    return sorted(groups.items(), key=lambda entry: (-entry[1].requests, entry[0]))

@@ -1,0 +1,21 @@
+"""Revisions: a number a subject that every change of it counts up, in the same transaction.
+
+Other processes poll it; that is how a key that was revoked on the command line stops working in the gateway.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, update
+
+from gemmapy.storage.tables import revisions
+
+
+def count_up(connection: Connection, subject: str) -> None:
+    """Marks a change of `subject`."""
+    row = revisions.c.subject == subject
+    connection.execute(update(revisions).where(row).values(revision=revisions.c.revision + 1))
+
+
+def current(connection: Connection) -> dict[str, int]:
+    """Every subject's revision."""
+    return {subject: revision for subject, revision in connection.execute(select(revisions)).tuples()}

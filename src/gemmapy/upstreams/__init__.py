@@ -1,0 +1,1 @@
+"""Servers that run models: their dialects without sockets, and one transport."""

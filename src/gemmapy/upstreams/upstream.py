@@ -1,0 +1,114 @@
+"""An upstream: a server that runs models, where it is, which dialects it speaks and which models it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from gemmapy.core.errors import UpstreamError
+from gemmapy.upstreams.llamacpp import EmbeddedServer
+from gemmapy.upstreams.transport import Headers, Transport
+
+Dialect = Literal["ollama", "openai"]
+LIST_TIMEOUT_S = 5
+LIST_LIMIT = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Upstream:
+    """A server. `url` is its root for kind `ollama`, and ends in `/v1` for kind `openai`; None while it is not up."""
+
+    name: str
+    kind: Literal["ollama", "openai", "llamacpp"]
+    url: str | None
+    api_key: str | None = None
+    dialects: frozenset[Dialect] = field(default_factory=frozenset[Dialect])
+    embedded: EmbeddedServer | None = None
+    reports_usage: bool = False
+    """True once it has reported token counts by itself; until then a streamed answer's text is kept for counting."""
+    takes_stream_options: bool = True
+    """False once it has refused a stream for `stream_options`, which it does not know."""
+
+    def __post_init__(self) -> None:
+        if not self.dialects:
+            self.dialects = frozenset(("ollama", "openai")) if self.kind == "ollama" else frozenset(("openai",))
+
+    @property
+    def title(self) -> str:
+        """How messages name it. Never holds a credential: addresses with one are refused by the settings."""
+        return "The embedded model" if self.embedded is not None else f"{self.name} at {self.url}"
+
+    def speaks(self, dialect: Dialect) -> bool:
+        return dialect in self.dialects
+
+    def address(self, path: str) -> str:
+        """The full URL of a path: `/api/...`, `/v1/...`, or another at the server's root."""
+        if self.url is None:
+            raise UpstreamError(f"{self.title} is not up.")
+        return self.root + path
+
+    @property
+    def root(self) -> str:
+        """The server's address without `/v1`."""
+        return (self.url or "").removesuffix("/v1")
+
+    def headers(self) -> Headers:
+        """The upstream's own credential, and nothing of the client's."""
+        key = self.embedded.api_key if self.embedded is not None else self.api_key
+        return [("Authorization", f"Bearer {key}")] if key else []
+
+    async def ready(self, timeout_s: float) -> None:
+        """Waits until an embedded model is loaded. Raises UpstreamUnreachable where it cannot run."""
+        if self.embedded is not None:
+            await self.embedded.ready(timeout_s)
+            self.url = self.embedded.base_url
+
+    async def models(self, transport: Transport) -> Mapping[str, dict[str, Any]] | None:
+        """Its models by name, each as the upstream describes it; None where it does not list them.
+
+        Raises UpstreamError where it cannot be asked.
+        """
+        if self.embedded is not None:
+            await self.ready(LIST_TIMEOUT_S)
+        path = "/api/tags" if self.kind == "ollama" else "/v1/models"
+        answer = await transport.send(
+            "GET",
+            self.address(path),
+            [*self.headers(), ("Accept", "application/json"), ("Accept-Encoding", "identity")],
+            where=self.title,
+            first_byte_s=LIST_TIMEOUT_S,
+        )
+        try:
+            body = await answer.read(LIST_LIMIT)
+        finally:
+            answer.close()
+        if answer.status in (404, 405):
+            return None
+        if answer.status != 200:
+            raise UpstreamError(f"{self.title} answered {answer.status} when asked for its models.")
+        return _models(body)
+
+
+def _models(body: bytes) -> Mapping[str, dict[str, Any]] | None:
+    """Reads Ollama's `{"models": [{"name"}]}` and OpenAI's `{"data": [{"id"}]}`; None for anything else."""
+    try:
+        listed = msgspec.json.decode(body, type=_Listed)
+    except msgspec.DecodeError:
+        return None
+    entries = listed.models if listed.models is not None else listed.data
+    if entries is None:
+        return None
+    named: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        name = entry.get("name") or entry.get("model") or entry.get("id")
+        if isinstance(name, str) and name:
+            named[name] = entry
+    return named
+
+
+class _Listed(msgspec.Struct):
+    models: list[dict[str, Any]] | None = None
+    data: list[dict[str, Any]] | None = None
