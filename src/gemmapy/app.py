@@ -11,7 +11,7 @@ import contextlib
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
@@ -28,7 +28,6 @@ from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
 from gemmapy.api.switch import Switch
 from gemmapy.config import OLLAMA_URL, Settings, UpstreamSettings
-from gemmapy.core.clock import SystemClock
 from gemmapy.core.errors import GemmaPyError
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.auth import Auth, load_secret
@@ -112,7 +111,7 @@ def _on_signal(number: int, signalled: asyncio.Event, server: Server) -> None:
 
 
 @asynccontextmanager
-async def build(settings: Settings, store: Store) -> AsyncIterator[Services]:
+async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
     """A gateway's parts over an open store, started; all are stopped on the way out."""
     clock = store.clock
     async with AsyncExitStack() as stack:
@@ -234,6 +233,7 @@ def _welcome(settings: Settings, port: int, services: Services, first: tuple[str
         username, password, key = first
         model = _a_model(services)
         auth = f"-H 'Authorization: Bearer {key}'"
+        hello = '"messages": [{"role": "user", "content": "Hello!"}]'
         shown = password if settings.admin_password is None else "(as given by GEMMAPY_ADMIN_PASSWORD)"
         lines += [
             "",
@@ -244,8 +244,7 @@ def _welcome(settings: Settings, port: int, services: Services, first: tuple[str
             "Shown this once. Try, in another terminal:",
             "",
             f"""  curl {url}/api/generate {auth} -d '{{"model": "{model}", "prompt": "Why is the sky blue?"}}'""",
-            f"""  curl {url}/v1/chat/completions {auth} -H 'Content-Type: application/json' """
-            f"""-d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
+            f"""  curl {url}/v1/chat/completions {auth} -d '{{"model": "{model}", {hello}}}'""",
             f"""  curl '{url}/api/metrics/dashboard?days=7' {auth}""",
         ]
     print("\n".join([*lines, ""]), flush=True)  # noqa: T201 - the one thing that is for people, not for the log
@@ -258,8 +257,3 @@ def _a_model(services: Services) -> str:
     with contextlib.suppress(IndexError):
         return services.catalogue.models()[0][0]
     return "llama3"
-
-
-def open_store(settings: Settings) -> Store:
-    """The store of the settings' data folder, as the command line uses it."""
-    return Store.open(settings.data, SystemClock())

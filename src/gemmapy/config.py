@@ -156,13 +156,11 @@ class Settings(BaseSettings):
     @field_validator("upstreams", mode="before")
     @classmethod
     def _parse_upstreams(cls, value: Any) -> Any:
-        entries: Any = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+        entries: Any = [text for text in re.split(r"[,\s]+", value) if text] if isinstance(value, str) else value
         if not isinstance(entries, list | tuple):
             return entries
-        return tuple(
-            UpstreamSettings.parse(entry) if isinstance(entry, str) else entry
-            for entry in entries  # pyright: ignore[reportUnknownVariableType]
-        )
+        given: list[Any] = [*entries]
+        return tuple(UpstreamSettings.parse(entry) if isinstance(entry, str) else entry for entry in given)
 
     @field_validator("upstreams", mode="after")
     @classmethod
@@ -184,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) else value
+        return tuple(text for text in re.split(r"[,\s]+", value) if text) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="after")
     @classmethod
@@ -235,7 +233,7 @@ class Settings(BaseSettings):
 
 
 def _loader(path: Path) -> type[Settings]:
-    """`Settings` that also read this file. A class of its own, since pydantic-settings takes the path from the class."""
+    """`Settings` that also read this file: a class of its own, since the path belongs to the class."""
 
     class Loaded(Settings):
         @classmethod

@@ -107,7 +107,8 @@ class RunningGateway:
 def gateway(data: Path, *upstreams: str, **settings: Any) -> Generator[RunningGateway]:
     """Runs a gateway in a thread; `upstreams` in the command line's form."""
     given = {"admin_password": PASSWORD, **settings}
-    chosen = Settings(data=data, port=0, upstreams=",".join(upstreams), **given)  # pyright: ignore
+    given.setdefault("upstreams", ",".join(upstreams))
+    chosen = Settings(data=data, port=0, **given)  # pyright: ignore
     listening = listen("127.0.0.1", 0)
     ready = threading.Event()
     box: dict[str, Any] = {}
@@ -130,10 +131,10 @@ def gateway(data: Path, *upstreams: str, **settings: Any) -> Generator[RunningGa
                 )
                 server = Server(config)
                 serving = asyncio.create_task(server.serve(sockets=[listening]))
-                while not server.started:
+                while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.002)
                 await services.catalogue.refresh()
-                box |= {"services": services, "server": server, "loop": asyncio.get_running_loop()}
+                box.update(services=services, server=server)
                 ready.set()
                 await serving
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -64,8 +65,7 @@ def chunked(steps: Sequence[Step], content_type: str, *, finish: bool = True) ->
     """A streamed answer, each bytes step a chunk of its own."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     out: list[Step] = [head]
-    for step in steps:
-        out.append(f"{len(step):x}\r\n".encode() + step + b"\r\n" if isinstance(step, bytes) else step)
+    out.extend(f"{len(step):x}\r\n".encode() + step + b"\r\n" if isinstance(step, bytes) else step for step in steps)
     if finish:
         out.append(b"0\r\n\r\n")
     return out
@@ -122,6 +122,9 @@ class ScriptedUpstream:
         return [request for request in self.requests if request.path == path]
 
     def close(self) -> None:
+        """Ends it; again changes nothing."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(5)
 
@@ -170,10 +173,8 @@ class ScriptedUpstream:
             elif isinstance(step, Hold):
                 await asyncio.get_running_loop().run_in_executor(None, step.event.wait, 30)
             elif isinstance(step, Stall):
-                try:
+                with contextlib.suppress(ConnectionError):
                     await reader.read(1)
-                except ConnectionError:
-                    pass
                 self.left.set()
                 return False
             elif isinstance(step, Reset):

@@ -65,7 +65,7 @@ async def show(request: Request, caller: SignedIn, use: Use) -> Response:
             "parameters": "",
             "template": "",
             "details": tag["details"],
-            "model_info": {k: v for k, v in (described.get("meta") or {}).items()},
+            "model_info": described.get("meta") or {},
             "capabilities": ["completion", "tools"],
             "modified_at": tag["modified_at"],
         }

@@ -83,7 +83,7 @@ class Proxy:
             return
         except GemmaPyError as error:
             await _tell(path, error, reply)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told in the client's dialect, logged whole
             _log.exception("a request failed unexpectedly", path=path)
             await _tell(path, unexpected(error), reply)
 

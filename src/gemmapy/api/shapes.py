@@ -8,10 +8,8 @@ from gemmapy.core.errors import GemmaPyError
 from gemmapy.gateway.asked import ENDPOINTS
 from gemmapy.upstreams.translation import ollama_error, ollama_stream_error, openai_error, openai_stream_error
 
-OLLAMA_PATHS = frozenset(
-    "/ /api/generate /api/chat /api/embed /api/embeddings /api/tags /api/show /api/ps /api/version /api/pull"
-    " /api/push /api/create /api/copy /api/delete".split()
-)
+_OLLAMA_NAMES = "generate chat embed embeddings tags show ps version pull push create copy delete"
+OLLAMA_PATHS = frozenset(f"/api/{name}" for name in _OLLAMA_NAMES.split()) | {"/"}
 INTERNAL = "The gateway failed in a way that it should not."
 
 

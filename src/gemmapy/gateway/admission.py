@@ -72,7 +72,9 @@ class Admission:
             price_id=None if price is None else price.id,
             prompt_estimate=asked.prompt_estimate,
         )
-        return Ticket(intent, upstream, price, self._store.admit(intent))
+        durable = self._store.admit(intent)
+        durable.add_done_callback(_note)
+        return Ticket(intent, upstream, price, durable)
 
     def refused(self, caller: Caller, asked: Asked, request_id: bytes) -> Intent:
         """The intent of a request that was not let in, for the row that says so."""
@@ -100,3 +102,9 @@ class Admission:
                 hint="GET /api/profile lists your projects.",
             )
         return project_id
+
+
+def _note(durable: asyncio.Future[None]) -> None:
+    """Takes note of a refusal, so that a request which failed for another reason first leaves none unheard."""
+    if not durable.cancelled():
+        durable.exception()

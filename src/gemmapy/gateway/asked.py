@@ -218,7 +218,7 @@ def _text_bytes(value: msgspec.Raw) -> int:
 
 
 def _end_user(envelope: Envelope, fields: _Body) -> str | None:
-    """Whom a trusted key's request is for: Open WebUI's headers, else OpenAI's `user`. Whether to believe it comes later."""
+    """Whom a trusted key's request is for: Open WebUI's headers, else OpenAI's `user`. Believing it comes later."""
     for name in (b"x-openwebui-user-email", b"x-openwebui-user-id", b"x-openwebui-user-name"):
         value = _printable(envelope.header(name))
         if value:

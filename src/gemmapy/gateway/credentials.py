@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import jwt
 from argon2 import PasswordHasher
@@ -24,6 +25,7 @@ SHOWN_PREFIX_LENGTH = 10
 _ALGORITHM = "HS256"
 _SECRET_BYTES = 32
 _KEY_BYTES = 32
+_jwt: Any = jwt  # its types name those of a package that is not needed for HS256
 _USERNAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 # RFC 9106's second recommended option (64 MiB, 3 passes), with one lane: two at a time must not take the machine.
@@ -102,12 +104,12 @@ class Tokens:
             "exp": int((now + TOKEN_LIFETIME).timestamp()),
             "jti": uuid.uuid4().hex,
         }
-        return jwt.encode(claims, self._secret, _ALGORITHM)
+        return _jwt.encode(claims, self._secret, _ALGORITHM)
 
     def read(self, token: str) -> Claims | None:
         """What a token says; None where it is forged, expired, or not ours."""
         try:
-            said = jwt.decode(
+            said: dict[str, Any] = _jwt.decode(
                 token,
                 self._secret,
                 [_ALGORITHM],

@@ -173,7 +173,7 @@ def _translated(
         path=translation.path,
         headers=[("Content-Type", "application/json"), ("Accept-Encoding", "identity"), *upstream.headers()],
         body=translation.body,
-        stream=translation.stream,
+        stream=asked.stream,
         rewriting=translation,
     )
 
@@ -208,10 +208,10 @@ def plain_ollama(body: bytes) -> bytes:
         value = fields.pop(flag, None)
         if value is not None and not isinstance(value, bool):
             raise InvalidRequest(f"{flag} must be true or false, got {_kind(value)}.")
-    options = fields.get("options")
-    if options is not None and not isinstance(options, dict):
-        raise InvalidRequest(f"options must be an object, got {_kind(options)}.")
-    merged: dict[str, Any] = dict(options or {})  # pyright: ignore[reportUnknownArgumentType]
+    try:
+        merged = msgspec.convert(fields.get("options"), dict[str, Any] | None) or {}
+    except msgspec.ValidationError:
+        raise InvalidRequest(f"options must be an object, got {_kind(fields['options'])}.") from None
     temperature = fields.pop("temperature", None)
     if temperature is not None:
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature <= 100:
@@ -228,8 +228,8 @@ def plain_ollama(body: bytes) -> bytes:
         system = fields.pop("system")
         if not isinstance(system, str | None):
             raise InvalidRequest(f"system must be a text, got {_kind(system)}.")
-        if system and isinstance(fields["messages"], list):
-            messages: list[Any] = fields["messages"]
+        messages: Any = fields["messages"]
+        if system and isinstance(messages, list):
             fields["messages"] = [{"role": "system", "content": system}, *messages]
     return msgspec.json.encode(fields)
 

@@ -189,10 +189,10 @@ class _Request:
     async def _answer(self) -> None:
         asked, upstream = self._asked, self._ticket.upstream
         await upstream.ready(self._gateway.ready_timeout_s)
-        if not upstream.speaks("ollama") and asked.endpoint.dialect == "ollama":
-            if is_load(asked.endpoint.relayed_as, asked.body):
-                await self._answer_load()
-                return
+        always_loaded = asked.endpoint.dialect == "ollama" and not upstream.speaks("ollama")
+        if always_loaded and is_load(asked.endpoint.relayed_as, asked.body):
+            await self._answer_load()
+            return
         exchange = prepare(asked, upstream, self._ticket.intent.request_id, self._gateway.clock)
         answer = await self._ask(exchange)
         try:
@@ -277,13 +277,15 @@ class _Request:
         held_size = 0
         async for data in answer.chunks():
             ready: list[bytes] = []
-            for frame in decoder.feed(data):
-                held_size += self._take(exchange, frame, ready, held)
-            if held_size > FRAME_LIMIT:
-                raise UpstreamError(f"{exchange.upstream.title} went on and on after the end of its answer.")
-            if ready:
-                await self._start(exchange, answer)
-                await self._reply.send(b"".join(ready))
+            try:
+                for frame in decoder.feed(data):
+                    held_size += self._take(exchange, frame, ready, held)
+                if held_size > FRAME_LIMIT:
+                    raise UpstreamError(f"{exchange.upstream.title} went on and on after the end of its answer.")
+            finally:
+                if ready:  # also what came before a frame that is garbage
+                    await self._start(exchange, answer)
+                    await self._reply.send(b"".join(ready))
         ready = []
         rest = decoder.rest
         if rest.strip():
@@ -378,13 +380,19 @@ class _Request:
 
         Raises StorageUnavailable where that takes too long; the row is still written, as soon as it can be.
         """
+        admitted = self._ticket.durable
+        if admitted.done():
+            await admitted  # raises where the in-flight row was refused
         outcome = self._outcome(status, error_code, message)
         self._recorded = True
-        future = self._gateway.store.finish(outcome, admitted=True)
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), RECORD_TIMEOUT_S), outcome
-        except TimeoutError:
-            raise StorageUnavailable("The record of this request could not be written in time.") from None
+        recorded = self._gateway.store.finish(outcome, admitted=True)
+        # Both, since either may be in the writer's queue still; of an answer that is quick they share a transaction.
+        await asyncio.wait({recorded, admitted}, timeout=RECORD_TIMEOUT_S, return_when=asyncio.FIRST_EXCEPTION)
+        if admitted.done():
+            await admitted
+        if not recorded.done():
+            raise StorageUnavailable("The record of this request could not be written in time.", retry_after_s=1)
+        return await recorded, outcome
 
     def _record_unwatched(self, status: int, error_code: str | None, message: str) -> None:
         if not self._recorded:

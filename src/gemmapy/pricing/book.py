@@ -96,7 +96,7 @@ class PriceBook:
 
 
 def _prefixes(model: str) -> list[str]:
-    """The model's name, then what it begins with up to each boundary: `:` and `@`, and in its tag also `-`, `_`, `.`."""
+    """The model's name, then its beginnings up to each boundary: `:` and `@`, and in its tag also `-`, `_` and `.`."""
     tag = model.find(":", model.rfind("/") + 1)
     ends = [
         place for place, character in enumerate(model) if character in ":@" or (character in "-_." and 0 <= tag < place)

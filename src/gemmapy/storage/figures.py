@@ -1,4 +1,4 @@
-"""Sums over the ledger, for the contract's analytics. One grouped query a figure; formulas are in `metrics/measures.py`.
+"""Sums over the ledger, for the contract's analytics. One grouped query a figure; `metrics/measures.py` has formulas.
 
 Every column is additive, so that rollups can stand in for the ledger without a change above.
 """
@@ -101,5 +101,6 @@ def spending_by_user(connection: Connection, window: Window) -> dict[tuple[int, 
     )
     found: dict[tuple[int, str | None], dict[str, Spending]] = {}
     for row in connection.execute(statement):
-        found.setdefault((row[0], row[1]), {})[row[2]] = Spending(*row[3:])
+        user_id, username, model, *sums = tuple(row)
+        found.setdefault((user_id, username), {})[model] = Spending(*sums)
     return found

@@ -244,7 +244,7 @@ def list_projects(connection: Connection) -> list[dict[str, Any]]:
         .where(projects.c.archived_at.is_(None))
         .order_by(projects.c.id)
     ).mappings()
-    listed = [{**row, "members": []} for row in rows]
+    listed: list[dict[str, Any]] = [{**row, "members": []} for row in rows]
     by_id = {entry["id"]: entry for entry in listed}
     for project_id, user_id in connection.execute(
         select(project_members.c.project_id, project_members.c.user_id).order_by(project_members.c.user_id)

@@ -18,4 +18,5 @@ def count_up(connection: Connection, subject: str) -> None:
 
 def current(connection: Connection) -> dict[str, int]:
     """Every subject's revision."""
-    return {subject: revision for subject, revision in connection.execute(select(revisions)).tuples()}
+    rows = connection.execute(select(revisions.c.subject, revisions.c.revision)).mappings()
+    return {row["subject"]: row["revision"] for row in rows}

@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 
 def time_text(moment: datetime) -> str:
-    """An aware time as SQLite holds it, in UTC: `2026-11-23 14:00:00.123`. Sorts as text; SQLite's functions read it."""
+    """An aware time as SQLite holds it, in UTC: `2026-11-23 14:00:00.123`. Sorts as text; its functions read it."""
     utc = moment.astimezone(UTC)
     return f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d}"
 

@@ -47,7 +47,7 @@ class RevisionWatch:
                             self._on_change[subject]()
                         self._seen[subject] = revision
                 failing = False
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # The thread must live: without it, revoked keys would go on working.
                 if not failing:
                     _log.exception("changes made by other processes cannot be seen; trying again")

@@ -102,10 +102,12 @@ class Catalogue:
         raise UnknownModel(model)
 
     def _look_up(self, model: str) -> Upstream | None:
-        for name in _spellings(model):
-            for shelf in self._shelves:
-                if name in shelf.models:
-                    return shelf.upstream
+        for shelf in self._shelves:
+            # Only Ollama knows that `llama3` and `llama3:latest` are one; others want the name that they list.
+            if any(
+                name in shelf.models for name in (_spellings(model) if shelf.upstream.kind == "ollama" else (model,))
+            ):
+                return shelf.upstream
         return None
 
     async def refresh(self) -> None:

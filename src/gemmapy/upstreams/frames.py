@@ -79,7 +79,7 @@ class SseDecoder(_Decoder):
 
 
 def sse_data(frame: bytes) -> bytes | None:
-    """The data of an event: its `data:` lines joined by line feeds; None where it has none (a comment, a keep-alive)."""
+    """The data of an event: its `data:` lines, joined by line feeds; None where it has none, as a comment has."""
     if frame.startswith(b"data: ") and frame.endswith(b"\n\n") and frame.count(b"\n") == 2:
         return frame[6:-2].removesuffix(b"\r")  # nearly always: one line of data
     lines: list[bytes] = []

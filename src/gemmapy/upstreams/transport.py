@@ -1,7 +1,7 @@
 """The one way out: requests to upstreams over a pool of kept-alive connections.
 
-Bytes go out and come in as they are: nothing is decoded, no header is added that the caller did not give, no redirect is
-followed, no cookie kept, no proxy from the environment used. An answer that is closed before its end takes its
+Bytes go out and come in as they are: nothing is decoded, no header is added that the caller did not give, no redirect
+is followed, no cookie kept, no proxy from the environment used. An answer that is closed before its end takes its
 connection with it, so the upstream notices at once and stops working.
 """
 

@@ -89,16 +89,16 @@ class Upstream:
             return None
         if answer.status != 200:
             raise UpstreamError(f"{self.title} answered {answer.status} when asked for its models.")
-        return _models(body)
+        return _models(body, self.kind)
 
 
-def _models(body: bytes) -> Mapping[str, dict[str, Any]] | None:
+def _models(body: bytes, kind: str) -> Mapping[str, dict[str, Any]] | None:
     """Reads Ollama's `{"models": [{"name"}]}` and OpenAI's `{"data": [{"id"}]}`; None for anything else."""
     try:
         listed = msgspec.json.decode(body, type=_Listed)
     except msgspec.DecodeError:
         return None
-    entries = listed.models if listed.models is not None else listed.data
+    entries = listed.models if kind == "ollama" else listed.data
     if entries is None:
         return None
     named: dict[str, dict[str, Any]] = {}

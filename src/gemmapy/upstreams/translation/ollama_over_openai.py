@@ -1,7 +1,7 @@
 """An Ollama client over a server that speaks OpenAI's dialect (llama.cpp, vLLM, LM Studio).
 
-`/api/generate` becomes a chat, so that the model's own template is applied, as Ollama applies it; only `raw` prompts and
-those with a `suffix` become plain completions. Options that llama.cpp and vLLM know by Ollama's names go along.
+`/api/generate` becomes a chat, so that the model's own template is applied, as Ollama applies it; only `raw` prompts
+and those with a `suffix` become plain completions. Options that llama.cpp and vLLM know by Ollama's names go along.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gemmapy.upstreams.translation.context import Context, data_url, read_answer
 from gemmapy.upstreams.translation.errors import message_of, ollama_error, ollama_stream_error, text_of
 
 _SAME_OPTIONS = (
-    "temperature top_p top_k min_p typical_p seed stop presence_penalty frequency_penalty repeat_penalty"
-    " repeat_last_n mirostat mirostat_tau mirostat_eta"
-).split()
+    *("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop", "presence_penalty", "frequency_penalty"),
+    *("repeat_penalty", "repeat_last_n", "mirostat", "mirostat_tau", "mirostat_eta"),
+)
 _EFFORTS = ("low", "medium", "high")
 
 
@@ -365,7 +365,7 @@ def _response_format(asked: str | dict[str, Any] | None) -> dict[str, Any] | Non
     if isinstance(asked, dict):
         return {"type": "json_schema", "json_schema": {"name": "answer", "schema": asked, "strict": True}}
     if asked != "json":
-        raise InvalidRequest(f"format must be \"json\" or a JSON schema, got {asked[:40]!r}.")
+        raise InvalidRequest(f'format must be "json" or a JSON schema, got {asked[:40]!r}.')
     return {"type": "json_object"}
 
 

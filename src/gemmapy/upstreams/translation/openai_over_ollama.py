@@ -16,7 +16,7 @@ from gemmapy.upstreams.translation.context import Context, base64_of, read_answe
 from gemmapy.upstreams.translation.errors import message_of, openai_error, openai_stream_error, text_of
 
 FINGERPRINT = "fp_ollama"
-_SAME_OPTIONS = "temperature top_p top_k min_p seed presence_penalty frequency_penalty".split()
+_SAME_OPTIONS = ["temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"]
 
 
 class _Url(msgspec.Struct):

@@ -1,0 +1,45 @@
+"""Options that several commands have, and how they open the data."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gemmapy.config import Settings
+from gemmapy.core.errors import ConfigurationError
+from gemmapy.storage.engine import database_path
+from gemmapy.storage.store import Store
+
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="The data folder. [GEMMAPY_DATA; default: ./data]")
+]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings. [GEMMAPY_CONFIG; default: ./gemmapy.toml]")
+]
+
+
+@contextmanager
+def opened(data: Path | None, config: Path | None = None) -> Generator[Store]:
+    """The store of an existing data folder, beside a running gateway or without one.
+
+    Raises ConfigurationError where there is no data: a mistyped folder must not be made.
+    """
+    settings = Settings.load(config, data=data)
+    if not database_path(settings.data).is_file():
+        raise ConfigurationError(
+            f"There are no data in {settings.data.resolve()}.", hint="Give the gateway's folder with --data."
+        )
+    with Store.open(settings.data) as store:
+        yield store
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints rows under headings, as wide as they need to be."""
+    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(len(line[place]) for line in [list(headings), *texts]) for place in range(len(headings))]
+    for line in [list(headings), *texts]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

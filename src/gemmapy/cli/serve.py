@@ -1,0 +1,55 @@
+"""`gemmapy serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gemmapy.cli.options import Config, Data
+from gemmapy.config import Settings, UpstreamSettings
+from gemmapy.core.errors import ConfigurationError
+
+
+def serve(
+    data: Data = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for all. [GEMMAPY_HOST; default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [GEMMAPY_PORT; default: 5000]")] = None,
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME:]KIND=URL",
+            help="A server that runs models; repeatable. KIND is ollama, openai or llamacpp (the embedded model, which "
+            "takes a GGUF file in place of the URL, or nothing). A key goes into GEMMAPY_UPSTREAM_<NAME>_API_KEY. "
+            "[GEMMAPY_UPSTREAMS; default: Ollama if it answers, else the embedded model]",
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM.
+
+    Everything is kept in the data folder. The first start prints an admin's password and an API key, once; set
+    GEMMAPY_ADMIN_PASSWORD to choose the password. On SIGTERM, running requests are finished first.
+
+    For example: gemmapy serve --upstream ollama=http://gpu-box:11434 --upstream vllm:openai=http://gpu-2:8000/v1
+    """
+    from gemmapy.app import serve
+
+    upstreams = None
+    if upstream:
+        try:
+            upstreams = tuple(UpstreamSettings.parse(text) for text in upstream)
+        except ValueError as error:
+            raise ConfigurationError(f"--upstream: {_words(error)}.") from None
+    serve(Settings.load(config, data=data, host=host, port=port, upstreams=upstreams))
+
+
+def _words(error: ValueError) -> str:
+    """What a validation found, without its frame."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+    return str(error)
