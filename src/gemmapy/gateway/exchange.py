@@ -189,10 +189,10 @@ def ask_for_usage(body: bytes) -> bytes:
         comma = b"," if fields else b""
         return body[:start] + _ASK_FOR_USAGE + comma + body[start:]
     try:
-        options = msgspec.json.decode(fields["stream_options"], type=dict[str, msgspec.Raw] | None) or {}
+        given = msgspec.json.decode(fields["stream_options"], type=dict[str, msgspec.Raw] | None)
     except msgspec.ValidationError:
         return body  # not an object: the upstream will say so
-    options["include_usage"] = msgspec.Raw(b"true")
+    options = {**(given or {}), "include_usage": msgspec.Raw(b"true")}
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)
 
@@ -209,7 +209,7 @@ def plain_ollama(body: bytes) -> bytes:
         if value is not None and not isinstance(value, bool):
             raise InvalidRequest(f"{flag} must be true or false, got {_kind(value)}.")
     try:
-        merged = msgspec.convert(fields.get("options"), dict[str, Any] | None) or {}
+        merged: dict[str, Any] = msgspec.convert(fields.get("options") or {}, dict[str, Any])
     except msgspec.ValidationError:
         raise InvalidRequest(f"options must be an object, got {_kind(fields['options'])}.") from None
     temperature = fields.pop("temperature", None)

@@ -37,6 +37,7 @@ class Store:
         self.data_dir = data_dir
         self.path = database_path(data_dir)
         self.clock = clock
+        self._closed = False
         self._lease = leases.take_any(data_dir)
         self._writing = open_writer(self.path)
         try:
@@ -67,7 +68,10 @@ class Store:
         return cls(folder.resolve(), clock or SystemClock())
 
     def close(self, timeout_s: float = 30) -> None:
-        """Writes what is waiting and lets go of everything."""
+        """Writes what is waiting and lets go of everything; again changes nothing."""
+        if self._closed:
+            return
+        self._closed = True
         if not self._writer.close(timeout_s):
             _log.error("the books were closed before everything was written")
         self._reading.dispose()

@@ -1,0 +1,307 @@
+"""Who is it? Tokens, keys, passwords, and everything that looks like them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Generator
+from datetime import timedelta
+from pathlib import Path
+
+import jwt
+import pytest
+from tests.support.clock import FixedClock
+
+from gemmapy.core.errors import ConfigurationError, Conflict, InvalidRequest, TooManyRequests, Unauthorized
+from gemmapy.gateway import credentials
+from gemmapy.gateway.auth import Auth, Caller, new_key
+from gemmapy.gateway.credentials import load_secret
+from gemmapy.gateway.throttle import LoginThrottle
+from gemmapy.storage import people
+from gemmapy.storage.store import Store
+from gemmapy.storage.watch import RevisionWatch
+
+SECRET = b"s" * 32
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def password_hash() -> str:
+    return credentials.hash_password(PASSWORD)
+
+
+@pytest.fixture
+def auth(store: Store, clock: FixedClock, password_hash: str) -> Generator[Auth]:
+    store.write(lambda c: people.edit_user(c, 1, {"password_hash": password_hash}, clock.now()))
+    clock.go_on(seconds=1)
+    made = Auth(store, SECRET, clock)
+    yield made
+    made.close()
+
+
+def key_for(auth: Auth, store: Store, clock: FixedClock, user_id: int = 2, **limits: object) -> tuple[int, str]:
+    key = credentials.generate_key()
+    made = new_key(user_id, "test", key, **limits)
+    key_id = store.write(lambda c: people.create_key(c, made, clock.now()))
+    auth.refresh()
+    return key_id, key
+
+
+def test_a_login_gives_a_token_that_names_the_user(auth: Auth) -> None:
+    token, caller = auth.login("ADA", PASSWORD, "10.0.0.1")
+    assert (caller.user_id, caller.username, caller.is_admin) == (1, "ada", True)
+    assert auth.identify(token) == caller
+
+
+@pytest.mark.parametrize(("username", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("bob", ""), ("", "")])
+def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nobody(auth: Auth, username: str, password: str) -> None:
+    with pytest.raises(Unauthorized, match=r"The username or the password is wrong\."):
+        auth.login(username, password, "10.0.0.1")
+
+
+def test_a_token_ends_after_24_hours(auth: Auth, clock: FixedClock) -> None:
+    token, _ = auth.issue(1)
+    clock.go_on(hours=23, minutes=59)
+    auth.identify(token)
+    clock.go_on(minutes=2)
+    with pytest.raises(Unauthorized):
+        auth.identify(token)
+
+
+def _unsigned(claims: dict[str, object], header: dict[str, str]) -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
+    return ".".join([*parts, ""])
+
+
+def test_forged_tokens_are_refused(auth: Auth, clock: FixedClock) -> None:
+    now = clock.now().timestamp()
+    claims = {"sub": "1", "iat": now, "exp": now + 3600}
+    forged = [
+        jwt.encode(claims, b"x" * 32, "HS256"),
+        jwt.encode(claims, b"s" * 64, "HS512"),
+        _unsigned(claims, {"alg": "none", "typ": "JWT"}),
+        jwt.encode({"sub": "1", "iat": now}, SECRET, "HS256"),
+        jwt.encode({**claims, "exp": now - 1}, SECRET, "HS256"),
+        jwt.encode({**claims, "sub": "99"}, SECRET, "HS256"),
+        jwt.encode({**claims, "sub": "x"}, SECRET, "HS256"),
+        jwt.encode({**claims, "iat": now + 3600, "exp": now + 7200}, SECRET, "HS256"),
+        "gp-" + "a" * 43,
+        "eyJ",
+        "",
+        "\x00",
+    ]
+    for token in forged:
+        with pytest.raises(Unauthorized):
+            auth.identify(token)
+
+
+def test_a_new_password_ends_the_tokens_before_it_and_not_those_after(
+    auth: Auth, store: Store, clock: FixedClock, password_hash: str
+) -> None:
+    before, _ = auth.issue(1)
+    auth.identify(before)
+    clock.go_on(seconds=0.5)
+    store.write(lambda c: people.edit_user(c, 1, {"password_hash": password_hash}, clock.now()))
+    auth.refresh()
+    after, _ = auth.issue(1)
+    with pytest.raises(Unauthorized):
+        auth.identify(before)
+    auth.identify(after)
+
+
+def test_a_disabled_user_is_out_with_tokens_and_keys(auth: Auth, store: Store, clock: FixedClock) -> None:
+    token, _ = auth.issue(2)
+    _, key = key_for(auth, store, clock)
+    clock.go_on(seconds=1)
+    store.write(lambda c: people.edit_user(c, 2, {"disabled": True}, clock.now()))
+    auth.refresh()
+    for credential in (token, key):
+        with pytest.raises(Unauthorized):
+            auth.identify(credential)
+    store.write(lambda c: people.edit_user(c, 2, {"disabled": False}, clock.now()))
+    auth.refresh()
+    auth.identify(key)
+    with pytest.raises(Unauthorized):
+        auth.identify(token)  # what was signed out stays signed out
+
+
+def test_a_key_names_its_user_and_its_limits(auth: Auth, store: Store, clock: FixedClock) -> None:
+    key_id, key = key_for(auth, store, clock, models=["llama3", "qwen*"], routes=["/api/chat"])
+    caller = auth.identify(key)
+    assert (caller.user_id, caller.api_key_id, caller.is_limited) == (2, key_id, True)
+    allowed = {model: caller.allows_model(model) for model in ("llama3", "llama3:8b", "qwen2", "llama3.1", "phi")}
+    assert allowed == {"llama3": True, "llama3:8b": True, "qwen2": True, "llama3.1": False, "phi": False}
+    assert [caller.allows_route(path) for path in ("/api/chat", "/api/chat/x", "/api/chats")] == [True, True, False]
+
+
+def test_a_key_expires(auth: Auth, store: Store, clock: FixedClock) -> None:
+    _, key = key_for(auth, store, clock, expires_at=clock.now() + timedelta(hours=1))
+    auth.identify(key)
+    clock.go_on(hours=1)
+    with pytest.raises(Unauthorized):
+        auth.identify(key)
+
+
+def test_a_key_revoked_by_another_process_ends_within_250_ms(auth: Auth, store: Store, clock: FixedClock) -> None:
+    key_id, key = key_for(auth, store, clock)
+    watch = RevisionWatch(store, {"people": auth.refresh})
+    watch.start()
+    try:
+        with Store.open(store.data_dir, clock) as other:
+            other.write(lambda c: people.revoke_key(c, key_id, clock.now()))
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                auth.identify(key)
+            except Unauthorized:
+                break
+        else:
+            pytest.fail("the key still works")
+    finally:
+        watch.stop()
+
+
+def test_when_a_key_was_last_used_is_written_down(auth: Auth, store: Store, clock: FixedClock) -> None:
+    _, key = key_for(auth, store, clock)
+    auth.identify(key)
+    auth.close()
+    with store.read() as connection:
+        assert people.list_keys(connection)[0]["last_used_at"] == clock.now()
+
+
+def test_neither_keys_nor_passwords_are_stored(auth: Auth, store: Store, clock: FixedClock) -> None:
+    _, key = key_for(auth, store, clock)
+    store.close()
+    stored = b"".join(path.read_bytes() for path in store.data_dir.iterdir() if path.is_file())
+    assert key.encode() not in stored
+    assert PASSWORD.encode() not in stored
+
+
+def test_the_first_admin_is_made_once(tmp_path: Path, clock: FixedClock) -> None:
+    with Store.open(tmp_path / "new", clock) as store:
+        auth = Auth(store, SECRET, clock)
+        first = auth.first_admin(None)
+        assert first is not None
+        username, password, key = first
+        assert auth.identify(key).is_admin
+        assert auth.login(username, password, "x")[1].username == "admin"
+        assert auth.first_admin("another password") is None
+        assert Auth(store, SECRET, clock).first_admin(None) is None
+
+
+def test_the_last_admin_stays(store: Store, clock: FixedClock) -> None:
+    for change in ({"is_admin": False}, {"disabled": True}):
+        with pytest.raises(Conflict, match="last admin"):
+            store.write(lambda c, change=change: people.edit_user(c, 1, change, clock.now()))
+    with pytest.raises(Conflict, match="last admin"):
+        store.write(lambda c: people.delete_user(c, 1, clock.now()))
+    with store.read() as connection:
+        assert people.user(connection, 1)["is_admin"] is True
+
+
+def test_a_deleted_user_is_forgotten_and_their_id_is_not_given_again(store: Store, clock: FixedClock) -> None:
+    store.write(lambda c: people.delete_user(c, 2, clock.now()))
+    again = store.write(lambda c: people.create_user(c, "bob", None, is_admin=False, now=clock.now()))
+    assert again == 3
+    with store.read() as connection:
+        row = connection.exec_driver_sql("SELECT username, password_hash FROM users WHERE id = 2").one()
+    assert tuple(row) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["Ada", "ADA"])
+def test_names_differ_in_more_than_their_case(store: Store, clock: FixedClock, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="already"):
+        store.write(lambda c: people.create_user(c, name, None, is_admin=False, now=clock.now()))
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a" * 65, "a/b", "ä", "a\n"])
+def test_a_username_is_what_can_be_typed_and_read(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 64 characters"):
+        credentials.check_username(name)
+
+
+@pytest.mark.parametrize("length", [0, 7, 1025])
+def test_a_password_has_8_to_1024_characters(length: int) -> None:
+    with pytest.raises(InvalidRequest, match="8 to 1024"):
+        credentials.hash_password("x" * length)
+
+
+# Guessing
+
+
+def guess(throttle: LoginThrottle, times: int, username: str = "ada", address: str = "10.0.0.1") -> None:
+    for _ in range(times):
+        throttle.failed(username, address)
+
+
+def test_guessing_is_slowed_down_more_and_more() -> None:
+    now = [0.0]
+    throttle = LoginThrottle(lambda: now[0])
+    guess(throttle, 4)
+    throttle.check("ada", "10.0.0.1")
+    waits: list[float] = []
+    for _ in range(4):
+        guess(throttle, 1)
+        with pytest.raises(TooManyRequests) as refusal:
+            throttle.check("ada", "10.0.0.1")
+        waits.append(refusal.value.retry_after_s or 0)
+        now[0] += waits[-1]
+        throttle.check("ada", "10.0.0.1")
+    assert waits == [1, 2, 4, 8]
+
+
+def test_a_guesser_elsewhere_does_not_keep_a_person_out_for_long() -> None:
+    now = [0.0]
+    throttle = LoginThrottle(lambda: now[0])
+    for number in range(1000):
+        guess(throttle, 1, address=f"10.0.{number // 250}.{number % 250}")
+    now[0] += 61
+    throttle.check("ada", "192.0.2.1")
+
+
+def test_a_right_password_forgives_the_wrong_ones() -> None:
+    throttle = LoginThrottle(lambda: 0.0)
+    guess(throttle, 4)
+    throttle.succeeded("ada", "10.0.0.1")
+    guess(throttle, 4)
+    throttle.check("ada", "10.0.0.1")
+
+
+def test_guesses_do_not_fill_the_memory() -> None:
+    throttle = LoginThrottle(lambda: 0.0, max_entries=100)
+    for number in range(1000):
+        guess(throttle, 1, username=f"u{number}", address=f"a{number}")
+    assert len(throttle) <= 100
+
+
+def test_the_login_is_throttled(auth: Auth) -> None:
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            auth.login("bob", "wrong", "10.0.0.1")
+    with pytest.raises(TooManyRequests):
+        auth.login("bob", "wrong", "10.0.0.1")
+
+
+# The secret
+
+
+def test_the_secret_is_made_once_and_for_nobody_else_to_read(tmp_path: Path) -> None:
+    first = load_secret(tmp_path, None)
+    assert load_secret(tmp_path, None) == first
+    assert len(first) >= 32
+    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
+    assert load_secret(tmp_path, "g" * 32) == b"g" * 32
+
+
+def test_a_damaged_secret_is_told(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("short")
+    with pytest.raises(ConfigurationError, match="no secret of at least 32"):
+        load_secret(tmp_path, None)
+
+
+def test_a_caller_without_limits_may_everything() -> None:
+    caller = Caller(1, "ada", False)
+    assert caller.allows_model("x")
+    assert caller.allows_route("/y")
+    assert not caller.is_limited
