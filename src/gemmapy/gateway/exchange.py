@@ -192,7 +192,8 @@ def ask_for_usage(body: bytes) -> bytes:
         given = msgspec.json.decode(fields["stream_options"], type=dict[str, msgspec.Raw] | None)
     except msgspec.ValidationError:
         return body  # not an object: the upstream will say so
-    options = {**(given or {}), "include_usage": msgspec.Raw(b"true")}
+    options: dict[str, msgspec.Raw] = {**given} if given else {}
+    options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return msgspec.json.encode(fields)
 

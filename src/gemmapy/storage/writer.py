@@ -230,7 +230,7 @@ class Writer:
 
     def _refuse_new(self, batch: list[Work], error: Exception) -> list[Work]:
         """Tells admissions and calls that they failed, keeps what must be written whatever happens."""
-        reason = str(error.orig if isinstance(error, DBAPIError) else error)
+        reason = _reason(error)
         if self._trouble is None:
             _log.error("records cannot be written; trying again until they can", reason=reason, waiting=len(batch))
         self._trouble = reason
@@ -265,15 +265,22 @@ class Writer:
         results = _Results()
         future = work.future
         if isinstance(work, Finish) and isinstance(error, IntegrityError):
-            metric_id = ledger.metric_id_of(connection, work.outcome.intent.request_id)
+            with connection.begin():
+                metric_id = ledger.metric_id_of(connection, work.outcome.intent.request_id)
             if metric_id is not None:
                 if future is not None:
                     results.values.append((future, metric_id))
                 return results.tell()
-        _log.error("a record was refused", reason=str(error), record=type(work).__name__)
+        reason = _reason(error)
+        _log.error("a record was refused", reason=reason, record=type(work).__name__)
         if future is not None and not future.cancelled():
-            results.errors.append((future, StorageUnavailable(f"The record was refused: {error}.")))
+            results.errors.append((future, StorageUnavailable(f"The record was refused: {reason}.")))
         return results.tell()
+
+
+def _reason(error: Exception) -> str:
+    """What the database said, without the statement and its values."""
+    return str(error.orig if isinstance(error, DBAPIError) else error)
 
 
 def _discard(connection: Connection | None) -> None:
