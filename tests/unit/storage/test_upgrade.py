@@ -1,0 +1,95 @@
+"""Upgrades: in place, after a backup, all or nothing; and data of every release so far opens in this one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.support.clock import FixedClock
+
+from gemmapy import CostCalculator, MetricsCollector
+from gemmapy.storage import migrate
+from gemmapy.storage.store import Store
+
+RELEASES = Path(__file__).parents[2] / "data" / "releases"
+NEXT = '''
+"""For the test."""
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+
+def upgrade() -> None:
+    op.add_column("users", sa.Column("nickname", sa.String(), server_default="none"))
+    op.execute("UPDATE users SET nickname = username")
+    {extra}
+'''
+
+
+def _next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str = "") -> None:
+    """Makes this release one with a second migration."""
+    package = tmp_path / "package"
+    shutil.copytree(Path(migrate.__file__).parent / "migrations", package / "migrations")
+    (package / "migrations" / "versions" / "0002_next.py").write_text(NEXT.format(extra=extra))
+    monkeypatch.setattr(migrate, "__file__", str(package / "migrate.py"))
+    monkeypatch.setattr(migrate, "HEAD", "0002")
+
+
+def test_an_upgrade_is_made_in_place_after_a_backup(
+    store: Store, clock: FixedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MetricsCollector(store).record(1, "llama3", "/x", prompt_tokens=1000)
+    store.close()
+    _next_release(tmp_path, monkeypatch)
+    with Store.open(store.data_dir, clock) as upgraded:
+        assert upgraded.backup is not None
+        with upgraded.read() as connection:
+            assert connection.exec_driver_sql("SELECT nickname FROM users ORDER BY id").scalars().all() == [
+                "ada",
+                "bob",
+            ]
+        assert CostCalculator(upgraded).get_user_costs(1)["total_cost"] == 0.00015
+    before = sqlite3.connect(upgraded.backup)
+    assert before.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    assert before.execute("SELECT count(*) FROM llm_metrics").fetchone() == (1,)
+    before.close()
+    with Store.open(store.data_dir, clock) as again:
+        assert again.backup is None
+
+
+def test_an_upgrade_that_fails_changes_nothing(
+    store: Store, clock: FixedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.close()
+    with monkeypatch.context() as patched:
+        _next_release(tmp_path, patched, extra='op.execute("SELECT no_such_column FROM users")')
+        with pytest.raises(Exception, match="no_such_column"):
+            Store.open(store.data_dir, clock)
+    with Store.open(store.data_dir, clock) as again, again.read() as connection:
+        columns = [row[1] for row in connection.exec_driver_sql("PRAGMA table_info(users)")]
+        assert "nickname" not in columns
+
+
+@pytest.mark.parametrize("dump", sorted(RELEASES.glob("*.sql")), ids=lambda path: path.stem)
+def test_data_of_every_release_open_in_this_one(dump: Path, tmp_path: Path, clock: FixedClock) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    old = sqlite3.connect(folder / "gemmapy.db")
+    old.executescript(dump.read_text())
+    old.close()
+    clock.go_on(hours=1)
+    with Store.open(folder, clock) as store:
+        costs = CostCalculator(store).get_all_users_costs("year")
+        stats = MetricsCollector(store).get_dashboard_stats(days=365)
+    assert [(user["username"], user["total_cost"]) for user in costs["users"]] == [
+        ("ada", 25 * 0.00015 + 50 * 0.0003),
+        ("bob", 0),
+    ]
+    assert (stats["total_requests"], stats["errors"], stats["ratings"]["positive"]) == (3, 1, 1)
+
+
+def test_there_is_a_dump_of_every_schema() -> None:
+    assert {path.stem.split("-schema-")[1] for path in RELEASES.glob("*.sql")} >= {migrate.HEAD}
