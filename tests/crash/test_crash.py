@@ -179,18 +179,13 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(program: Program, olla
     ollama.on("/api/generate", ndjson(LINE, hold, DONE))
     connection = _stream(program)
     program.process.send_signal(signal.SIGTERM)
-    with urllib3.PoolManager() as pool:
-        for _ in range(200):
-            refused = pool.request(
-                "POST",
-                f"http://127.0.0.1:{program.port}/api/generate",
-                body=b'{"model":"llama3"}',
-                headers={"Authorization": f"Bearer {program.key}"},
-                retries=False,
-            )
-            if refused.status == 503:
-                break
+    with urllib3.PoolManager(retries=False) as pool:
+        address = f"http://127.0.0.1:{program.port}"
+        deadline = time.monotonic() + 10
+        while pool.request("GET", f"{address}/readyz").status != 503 and time.monotonic() < deadline:
             time.sleep(0.01)
+        headers = {"Authorization": f"Bearer {program.key}"}
+        refused = pool.request("POST", f"{address}/api/generate", body=b'{"model":"llama3"}', headers=headers)
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     hold.event.set()
     rest = b""

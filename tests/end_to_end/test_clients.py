@@ -157,8 +157,8 @@ def test_a_model_that_dies_is_started_again(embedded: RunningGateway) -> None:
     upstream = embedded.services.catalogue.upstreams[0]
     assert upstream.embedded is not None
     before = upstream.embedded.restarts
-    children = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "llamacpp_child"], capture_output=True, text=True)
-    os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+    (child,) = [pid for pid in _children(os.getpid()) if "llamacpp_child" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(child, signal.SIGKILL)
     deadline = time.monotonic() + 20
     while upstream.embedded.restarts == before and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -298,8 +298,8 @@ def test_the_three_printed_curl_lines_work_when_pasted(served: dict[str, Any]) -
 
 
 def _children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-    return [int(child) for child in found.stdout.split()]
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def _is_alive(pid: int) -> bool:
