@@ -67,25 +67,7 @@ async def _run(settings: Settings, store: Store, listening: socket.socket, files
     password = settings.admin_password.get_secret_value() if settings.admin_password else None
     async with build(settings, store) as services:
         first = await asyncio.to_thread(services.auth.first_admin, password)
-        app = create_app(services)
-        config = uvicorn.Config(
-            app,
-            http=protocol(
-                settings.client_timeout_s, min(settings.max_connections, max(64, (files - SPARE_FILES) // 2))
-            ),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
-            timeout_keep_alive=75,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
-            ssl_version=ssl.PROTOCOL_TLS_SERVER,
-        )
-        server = Server(config)
+        server = Server(server_config(settings, services, files))
         signalled = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,6 +82,25 @@ async def _run(settings: Settings, store: Store, listening: socket.socket, files
         await serving
         stopping.cancel()
     _log.info("stopped")
+
+
+def server_config(settings: Settings, services: Services, files: int) -> uvicorn.Config:
+    """How uvicorn serves it; `files` is how many the process may have open, two for each connection."""
+    return uvicorn.Config(
+        create_app(services),
+        http=protocol(settings.client_timeout_s, min(settings.max_connections, max(64, (files - SPARE_FILES) // 2))),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_keep_alive=75,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
+        ssl_version=ssl.PROTOCOL_TLS_SERVER,
+    )
 
 
 def _on_signal(number: int, signalled: asyncio.Event, server: Server) -> None:
@@ -207,7 +208,7 @@ async def _answers(chosen: UpstreamSettings, transport: Transport) -> bool:
 def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
     if chosen.kind != "llamacpp":
-        return Upstream(chosen.name, chosen.kind, chosen.address, key)
+        return Upstream(chosen.name, chosen.kind, chosen.address, key, frozenset(chosen.dialects or ()))
     defaults = LlamaCppSettings()
     embedded = EmbeddedServer(
         LlamaCppSettings(

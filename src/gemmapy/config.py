@@ -46,6 +46,8 @@ class UpstreamSettings(BaseModel):
     api_key: SecretStr | None = None
     model_path: Path | None = None
     """`llamacpp` only: a GGUF file; without one, the SmolLM2-135M that comes with `gemmapy[local]`."""
+    dialects: tuple[Literal["ollama", "openai"], ...] | None = None
+    """What it speaks, where that is not what its kind speaks: an `ollama` that has no `/v1`, an `openai` that has."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

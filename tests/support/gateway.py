@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-import uvicorn
 
-from gemmapy.api.server import Server, listen, protocol
+from gemmapy.api.server import Server, listen
 from gemmapy.api.services import Services
-from gemmapy.app import build, create_app
+from gemmapy.app import build, server_config
 from gemmapy.config import Settings
 from gemmapy.storage.store import Store
 
@@ -119,16 +118,8 @@ def gateway(data: Path, *upstreams: str, **settings: Any) -> Generator[RunningGa
             async with build(chosen, store) as services:
                 first = services.auth.first_admin(PASSWORD)
                 box["key"] = first[2] if first else ""
-                config = uvicorn.Config(
-                    create_app(services),
-                    http=protocol(chosen.client_timeout_s, chosen.max_connections),
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    timeout_graceful_shutdown=1,
-                )
+                config = server_config(chosen, services, 100_000)
+                config.timeout_graceful_shutdown = 1
                 server = Server(config)
                 serving = asyncio.create_task(server.serve(sockets=[listening]))
                 while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it

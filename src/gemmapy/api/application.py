@@ -38,7 +38,6 @@ def create_api(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
-        root_path=base,
     )
     api.state.services = services
     for module in (people, metrics, costs, ollama, openai, health):
@@ -100,8 +99,9 @@ def _schema(api: FastAPI) -> dict[str, Any]:
                 responses["403"] = relayed.error_response(path, "Not allowed.")
             if "{" in path:
                 responses["404"] = relayed.error_response(path, "There is no such thing, or it is not one's own.")
-    if services_base := api.root_path:
-        schema["servers"] = [{"url": services_base}]
+    base = api.state.services.settings.base_path
+    if base:
+        schema["servers"] = [{"url": base}]
     api.openapi_schema = schema
     return schema
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
-from gemmapy.storage.tables import inflight, llm_metrics, time_text
+from gemmapy.storage.tables import inflight, llm_metrics, revisions, time_text
 
 ERROR_MESSAGE_LIMIT = 2_000
 INTERRUPTED = "interrupted"
@@ -161,6 +161,11 @@ def interrupted(connection: Connection, writers: Iterable[int]) -> list[Outcome]
             )
         )
     return outcomes
+
+
+def write_nothing(connection: Connection) -> None:
+    """Writes a page as it is: fails where anything would."""
+    connection.execute(update(revisions).values(revision=revisions.c.revision))
 
 
 def metric_id_of(connection: Connection, request_id: bytes) -> int | None:

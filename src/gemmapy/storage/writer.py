@@ -60,6 +60,7 @@ class Call:
 
 
 Work: TypeAlias = Admit | Finish | Call
+_PROBE = Call(ledger.write_nothing, None)
 
 
 @dataclass(slots=True)
@@ -155,13 +156,15 @@ class Writer:
                 try:
                     if connection is None:
                         connection = self._engine.connect()
-                    self._commit(connection, batch).tell()
+                    results = self._commit(connection, batch)
                     self._trouble = None
+                    results.tell()
                     batch = []
                 except OperationalError as error:
                     # Locked, full or gone: the whole batch was rolled back. Keep what must be kept, say so, try again.
                     connection = _discard(connection)
-                    batch = self._refuse_new(batch, error)
+                    # With nothing to keep, tries what changes nothing: nobody else could find out that it works again.
+                    batch = self._refuse_new(batch, error) or ([] if self._give_up_at is not None else [_PROBE])
                     if self._give_up_at is not None and self._clock.monotonic_ns() > self._give_up_at:
                         _log.error("records were lost at shutdown", records=len(batch), reason=self._trouble)
                         return
@@ -239,6 +242,8 @@ class Writer:
         for work in batch:
             if isinstance(work, Finish):
                 kept.append(work)
+            elif work is _PROBE:
+                continue
             elif work.future is not None and not work.future.cancelled():
                 message = f"The gateway cannot write its records: {reason}."
                 refused.errors.append((work.future, StorageUnavailable(message, retry_after_s=1)))
