@@ -349,3 +349,13 @@ def test_no_secret_and_no_prompt_reach_the_log(
     assert running.key not in said
     assert "my diary" not in said
     assert "wrong password 1" not in said
+
+
+def test_silent_connections_make_room_for_those_that_ask(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    ollama.on("/api/generate", ndjson({**LINE, "done": True, "eval_count": 1}))
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", max_connections=50) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        silent = [socket.create_connection((host, int(port))) for _ in range(120)]
+        assert running.post("/api/generate", ASK).status == 200
+        for connection in silent:
+            connection.close()

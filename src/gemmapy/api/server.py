@@ -18,58 +18,72 @@ from gemmapy.core.errors import ConfigurationError
 def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsProtocol]:
     """uvicorn's protocol with the operator's limits.
 
-    A connection that has sent no complete head, or takes nothing of what it is sent, for `client_timeout_s` is closed;
-    so is a new one where `max_connections` are open.
+    A connection that has sent no complete head, or takes nothing of what it is sent, for `client_timeout_s` is closed.
+    Where `max_connections` are open, the one that has been silent longest makes room for a new one, so that silent ones
+    cannot keep others out; the new one is turned away where all are at work.
     """
+    open_now: set[HttpToolsProtocol] = set()
+    silent: dict[HttpToolsProtocol, None] = {}
+    """Those without a complete head, the oldest first."""
 
     class Bounded(HttpToolsProtocol):
-        _open = 0
         _silence: asyncio.TimerHandle | None = None
         _stall: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
-            Bounded._open += 1
             super().connection_made(transport)
-            if Bounded._open > max_connections:
-                transport.abort()
-                return
-            self._silence = self.loop.call_later(client_timeout_s, self._close_silent)
+            if len(open_now) >= max_connections:
+                unlucky = next(iter(silent), self)
+                unlucky.transport.abort()
+                open_now.discard(unlucky)
+                silent.pop(unlucky, None)
+                if unlucky is self:
+                    return
+            open_now.add(self)
+            self._fall_silent()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            Bounded._open -= 1
-            self._quiet("_silence")
-            self._quiet("_stall")
+            open_now.discard(self)
+            self._speak()
+            self._stall = _cancelled(self._stall)
             super().connection_lost(exc)
 
         def on_message_begin(self) -> None:
             if self._silence is None:  # a later request of a kept-alive connection
-                self._silence = self.loop.call_later(client_timeout_s, self._close_silent)
+                self._fall_silent()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._quiet("_silence")
+            self._speak()
             super().on_headers_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._quiet("_stall")
-            self._stall = self.loop.call_later(client_timeout_s, self._close_silent)
+            _cancelled(self._stall)
+            self._stall = self.loop.call_later(client_timeout_s, self._give_up)
 
         def resume_writing(self) -> None:
-            self._quiet("_stall")
+            self._stall = _cancelled(self._stall)
             super().resume_writing()
 
-        def _close_silent(self) -> None:
-            if self.transport is not None and not self.transport.is_closing():  # pyright: ignore[reportUnnecessaryComparison]
+        def _fall_silent(self) -> None:
+            silent[self] = None
+            self._silence = self.loop.call_later(client_timeout_s, self._give_up)
+
+        def _speak(self) -> None:
+            silent.pop(self, None)
+            self._silence = _cancelled(self._silence)
+
+        def _give_up(self) -> None:
+            if not self.transport.is_closing():
                 self.transport.abort()
 
-        def _quiet(self, timer: str) -> None:
-            handle: asyncio.TimerHandle | None = getattr(self, timer)
-            if handle is not None:
-                handle.cancel()
-                setattr(self, timer, None)
-
     return Bounded
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 class Server(uvicorn.Server):
