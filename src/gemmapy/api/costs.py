@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 
 from gemmapy.api.access import Admin, SignedIn, UserId, scope
 from gemmapy.api.services import Services, services
@@ -14,7 +14,12 @@ from gemmapy.metering.calculator import AllCosts, CostProjection, CostSummary, D
 router = APIRouter(tags=["Costs"])
 Use = Annotated[Services, Depends(services)]
 Period = Literal["day", "week", "month", "quarter", "year"]
-Usd = Annotated[StrictInt | StrictFloat | StrictStr, Field(description="USD per 1K tokens; a text is read as decimal.")]
+# Any, since a union's error lists every type that it is not; `parse_usd` says it in one sentence.
+Usd = Annotated[
+    Any,
+    Field(description="USD per 1K tokens; a text is read as decimal."),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]}),
+]
 
 
 @router.get("/api/costs/summary", summary="What was spent, by model")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, StrictInt
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 from gemmapy.api.access import SignedIn, UserId, scope
 from gemmapy.api.services import Services, services
@@ -43,7 +43,8 @@ class Rating(BaseModel):
     """1 is good, -1 is bad, 0 is neither."""
 
     model_config = ConfigDict(extra="forbid")
-    rating: StrictInt
+    # Any, since pydantic's Literal takes true for 1; the collector refuses it and names the three.
+    rating: Annotated[Any, WithJsonSchema({"type": "integer", "enum": [-1, 0, 1]})]
 
 
 @router.post("/{metric_id}/rate", summary="Rate one of your own requests")

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest
-from gemmapy.core.money import CURRENCY, divide_half_even, usd, usd_or_none
+from gemmapy.core.money import CURRENCY, usd, usd_or_none
 from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, days_of, last_days
 from gemmapy.core.records import Usage
 from gemmapy.metering.prices import PriceDesk
-from gemmapy.metrics.measures import Spending
+from gemmapy.metrics.measures import Spending, scaled
 from gemmapy.pricing import cost_of
 from gemmapy.storage import figures
 from gemmapy.storage.store import Store
@@ -114,6 +114,7 @@ class CostCalculator:
         """
         if prompt_tokens < 0 or response_tokens < 0:
             raise InvalidRequest(f"tokens must be 0 or more, got {prompt_tokens} and {response_tokens}.")
+        self._desk.refresh()
         price = self._desk.book.at(model, self._store.clock.now())
         cost = None if price is None else cost_of(price, Usage(prompt_tokens, response_tokens))
         return {
@@ -177,7 +178,7 @@ class CostCalculator:
     def get_cost_projection(self, user_id: int | None, period: str = "month") -> CostProjection:
         """What the period that begins now will cost if it goes on as in the last seven days.
 
-        Computed per model from the exact sum, not from the rounded average; the total is the sum of the models.
+        Computed from the exact sum, not from the rounded average; the models add up to the total to the nano-dollar.
         Raises InvalidRequest for an unknown period.
         """
         days = days_of(period, PROJECTION_DAYS)
@@ -185,19 +186,20 @@ class CostCalculator:
         with self._store.read() as connection:
             models = figures.spending_by_model(connection, window, user_id)
         ranked = _dearest_first(models)
-        daily = {model: divide_half_even(spent.total_nusd, BASED_ON_DAYS) for model, spent in ranked}
-        projected = {model: divide_half_even(spent.total_nusd * days, BASED_ON_DAYS) for model, spent in ranked}
+        spent_nusd = [spent.total_nusd for _, spent in ranked]
+        daily = scaled(spent_nusd, 1, BASED_ON_DAYS)
+        projected = scaled(spent_nusd, days, BASED_ON_DAYS)
         return {
             "user_id": user_id,
             "projection_period": period,
             "projection_days": days,
-            "daily_avg_cost": usd(sum(daily.values())),
-            "projected_total_cost": usd(sum(projected.values())),
+            "daily_avg_cost": usd(sum(daily)),
+            "projected_total_cost": usd(sum(projected)),
             "currency": CURRENCY,
             "based_on_days": BASED_ON_DAYS,
             "breakdown": [
-                {"model": model, "daily_avg_cost": usd(daily[model]), "projected_cost": usd(projected[model])}
-                for model, _ in ranked
+                {"model": model, "daily_avg_cost": usd(daily_nusd), "projected_cost": usd(projected_nusd)}
+                for (model, _), daily_nusd, projected_nusd in zip(ranked, daily, projected, strict=True)
             ],
         }
 
@@ -214,6 +216,7 @@ class CostCalculator:
 
     def get_pricing(self) -> Pricing:
         """The prices in force."""
+        self._desk.refresh()
         book = self._desk.book.current(self._store.clock.now())
         return {
             "models": {

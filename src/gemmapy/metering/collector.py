@@ -127,6 +127,7 @@ class MetricsCollector:
         with self._store.read() as connection:
             if not people.was_made(connection, user_id):
                 raise InvalidRequest(f"There is no user {user_id}.")
+        self._desk.refresh()  # from Python nobody watches for prices that others entered
         now = self._store.clock.now()
         usage = Usage(prompt_tokens, response_tokens, cached_prompt_tokens, estimated)
         price = self._desk.book.at(model, now)
@@ -163,15 +164,14 @@ class MetricsCollector:
 
         With `user_id`, only that user's own. Raises InvalidRequest for another rating, NotFound.
         """
-        if isinstance(rating, bool) or rating not in RATINGS:
-            raise InvalidRequest(f"rating must be -1, 0 or 1, got {rating!r}.")
-        key: int | bytes | None = metric_id if isinstance(metric_id, int) else None
-        if isinstance(metric_id, str):
-            is_number = metric_id.isascii() and metric_id.isdigit() and len(metric_id) < 19
-            key = int(metric_id) if is_number else parse_id(metric_id)
+        if type(rating) is not int or rating not in RATINGS:  # True == 1.0 == 1, and neither is a rating
+            raise InvalidRequest(f"rating must be -1, 0 or 1, got {rating!r:.40}.")
+        text = str(metric_id)
+        is_number = text.isascii() and text.isdigit() and len(text) < 19  # what a column of 64 bits can hold
+        key = int(text) if is_number else parse_id(text)
         if key is None or not self._store.write(lambda connection: ledger.rate(connection, key, rating, user_id)):
             raise NotFound(
-                f"There is no request {str(metric_id)[:60]} of yours.",
+                f"There is no request {text[:60]} of yours.",
                 hint="Use the metric_id of an answer, or its X-Request-Id.",
             )
 

@@ -5,7 +5,10 @@ An average is over the rows that have the value and were not answered from the c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+
+from gemmapy.core.money import divide_half_even
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,19 @@ class Spending:
 
     def __add__(self, other: Spending) -> Spending:
         return Spending(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def scaled(amounts: Sequence[int], numerator: int, denominator: int) -> list[int]:
+    """Each amount times `numerator / denominator`, such that they add up to their sum scaled and rounded half-even.
+
+    Rounding each by itself would leave the parts a few units beside their total. Here each is rounded down, and the
+    units that are missing go to those that lost most (the largest-remainder method). No argument is negative.
+    """
+    parts = [divmod(amount * numerator, denominator) for amount in amounts]
+    missing = divide_half_even(sum(amounts) * numerator, denominator) - sum(whole for whole, _ in parts)
+    by_loss = sorted(range(len(parts)), key=lambda place: -parts[place][1])
+    raised = set(by_loss[:missing])
+    return [whole + (place in raised) for place, (whole, _) in enumerate(parts)]
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from tests.support.clock import FixedClock
 
@@ -124,6 +126,20 @@ def test_a_projection_goes_on_as_the_last_seven_days(
     assert sum(entry["projected_cost"] for entry in projection["breakdown"]) == projection["projected_total_cost"]
     clock.go_on(days=8)
     assert costs.get_cost_projection(1, period)["projected_total_cost"] == 0
+
+
+def test_a_projection_rounds_its_total_once_and_its_models_add_up_to_it(costs: CostCalculator, store: Store) -> None:
+    collector = MetricsCollector(store)
+    models = ("llama2", "llama3", "mistral")
+    for model in models:
+        collector.record(1, model, "/x", prompt_tokens=1)
+    spent_nusd = sum((100_000 * 1 // 1000, 150_000 * 1 // 1000, 100_000 * 1 // 1000))
+    projection = costs.get_cost_projection(1, "month")
+    assert round(projection["daily_avg_cost"] * 10**9) == round(Fraction(spent_nusd, 7))
+    assert round(projection["projected_total_cost"] * 10**9) == round(Fraction(spent_nusd * 30, 7))
+    parts = [round(entry["projected_cost"] * 10**9) for entry in projection["breakdown"]]
+    assert len(parts) == len(models)
+    assert sum(parts) == round(Fraction(spent_nusd * 30, 7))
 
 
 @pytest.mark.parametrize("period", ["year", "day", "", "MONTH"])

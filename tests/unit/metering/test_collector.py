@@ -131,7 +131,7 @@ def test_a_request_can_be_rated_by_either_id(collector: MetricsCollector, store:
     assert rows(store)[0]["user_rating"] == 1
 
 
-@pytest.mark.parametrize("rating", [2, -2, True, None, "1", 0.5])
+@pytest.mark.parametrize("rating", [2, -2, True, None, "1", 0.5, 1.0])
 def test_another_rating_is_a_value_error_that_names_the_three(collector: MetricsCollector, rating: Any) -> None:
     metric_id = collector.record(1, "m", "/x")
     with pytest.raises(ValueError, match="-1, 0 or 1"):
@@ -139,9 +139,11 @@ def test_another_rating_is_a_value_error_that_names_the_three(collector: Metrics
 
 
 @pytest.mark.parametrize(
-    "metric_id", [99, "99", "nonsense", "01890a5d-ac96-774b-bcce-b302099a8057", "9" * 30, "\u0661"]
+    "metric_id",
+    [99, 0, -1, 2**70, True, "99", "nonsense", "01890a5d-ac96-774b-bcce-b302099a8057", "9" * 30, "\u0661"],
 )
 def test_an_unknown_request_cannot_be_rated(collector: MetricsCollector, metric_id: Any) -> None:
+    collector.record(1, "m", "/x")
     with pytest.raises(NotFound):
         collector.update_rating(metric_id, 1)
 

@@ -1,0 +1,1 @@
+"""What the gateway costs: see `python -m benchmarks --help`, or `make bench`."""
