@@ -140,7 +140,7 @@ async def _upstreams(settings: Settings) -> list[Finding]:
         ollama = await _upstream(UpstreamSettings(kind="ollama", name="ollama"), transport)
         if ollama.is_well or not llamacpp.available():
             return [ollama]
-        return [Finding("upstream", True, "no Ollama answers; the embedded model will serve")]
+        return [await _upstream(UpstreamSettings(kind="llamacpp", name="llamacpp"), transport)]
     finally:
         await transport.close()
 
@@ -150,6 +150,9 @@ async def _upstream(chosen: UpstreamSettings, transport: Transport) -> Finding:
     if chosen.kind == "llamacpp":
         if not llamacpp.available():
             return Finding(what, False, "the embedded model is not installed", "pip install 'gemmapy[local]'")
+        obstacle = llamacpp.obstacle()
+        if obstacle is not None:
+            return Finding(what, False, obstacle, "Install what is missing; on Debian: apt-get install libgomp1")
         return Finding(what, True, f"embedded, {chosen.model_path or llamacpp.BUNDLED_NAME}")
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
     try:

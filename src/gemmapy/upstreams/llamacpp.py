@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -38,6 +39,15 @@ State = Literal["stopped", "starting", "ready", "restarting"]
 def available() -> bool:
     """Whether the extra `local` is installed."""
     return importlib.util.find_spec("xllamacpp") is not None and importlib.util.find_spec(_MODEL_PACKAGE) is not None
+
+
+def obstacle() -> str | None:
+    """Why llama.cpp cannot run here although it is installed (a system library is missing, say); None where it can."""
+    try:
+        importlib.import_module("xllamacpp")
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def bundled_model() -> Path:

@@ -29,7 +29,11 @@ def main() -> None:
     orders: dict[str, Any] = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_input, daemon=True).start()
     began = time.monotonic()
-    server = _serve(orders)
+    try:
+        server = _serve(orders)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its one line is what the operator reads
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)  # the thread that reads the input would keep the interpreter from ending in order
     port = urlsplit(str(server.listening_address)).port
     answer.write(json.dumps({"port": port, "load_ms": round((time.monotonic() - began) * 1000)}) + "\n")
     answer.flush()
