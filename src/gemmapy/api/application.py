@@ -94,6 +94,9 @@ def _schema(api: FastAPI) -> dict[str, Any]:
             responses = operation["responses"]
             responses.pop("422", None)
             responses["400"] = relayed.error_response(path, "The request is not valid; the message says why.")
+            responses["default"] = relayed.error_response(
+                path, "Any other error: the status and the message say which."
+            )
             if operation.get("security"):
                 responses["401"] = relayed.error_response(path, "Not signed in.")
                 responses["403"] = relayed.error_response(path, "Not allowed.")

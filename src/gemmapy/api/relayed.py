@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gemmapy.api.shapes import is_ollamas
 from gemmapy.gateway.asked import ENDPOINTS, Endpoint
 
 ERROR_SCHEMA: dict[str, Any] = {
@@ -48,10 +49,10 @@ def error_response(path: str, description: str) -> dict[str, Any]:
             "type": "object",
             "properties": {"error": {"type": "object", "properties": {"message": _TEXT, "type": _TEXT, "code": _TEXT}}},
         }
-    elif path.startswith("/api/ollama/") or path not in ENDPOINTS:
-        schema = {"$ref": "#/components/schemas/Error"}
-    else:
+    elif is_ollamas(path):
         schema = {"type": "object", "properties": {"error": _TEXT}}
+    else:
+        schema = {"$ref": "#/components/schemas/Error"}
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 

@@ -9,15 +9,20 @@ from gemmapy.gateway.asked import ENDPOINTS
 from gemmapy.upstreams.translation import ollama_error, ollama_stream_error, openai_error, openai_stream_error
 
 _OLLAMA_NAMES = "generate chat embed embeddings tags show ps version pull push create copy delete"
-OLLAMA_PATHS = frozenset(f"/api/{name}" for name in _OLLAMA_NAMES.split()) | {"/"}
+_OLLAMA_PATHS = frozenset(f"/api/{name}" for name in _OLLAMA_NAMES.split()) | {"/"}
 INTERNAL = "The gateway failed in a way that it should not."
+
+
+def is_ollamas(path: str) -> bool:
+    """Whether a path is of Ollama's own API, so that its errors have Ollama's shape."""
+    return path in _OLLAMA_PATHS or path.startswith("/api/blobs/")
 
 
 def error_body(path: str, error: GemmaPyError) -> bytes:
     """The JSON body that a client of `path` expects of an error."""
     if path.startswith("/v1/"):
         return openai_error(error.message, status=error.status, code=error.code)
-    if path in OLLAMA_PATHS or path.startswith("/api/blobs/"):
+    if is_ollamas(path):
         return ollama_error(error.message)
     return msgspec.json.encode({"error": error.message, "code": error.code, "hint": error.hint})
 
