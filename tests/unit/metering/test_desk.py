@@ -50,11 +50,12 @@ def test_a_collector_prices_what_a_calculator_has_just_entered(store: Store) -> 
     assert summary["unpriced_requests"] == 0
 
 
-def test_a_calculator_sees_what_another_entered(store: Store) -> None:
-    one, other = CostCalculator(store), CostCalculator(store)
+def test_a_calculator_lists_and_uses_what_another_entered(store: Store) -> None:
+    one, lists, uses = CostCalculator(store), CostCalculator(store), CostCalculator(store)
     one.update_pricing("phi", 0.1, 0.2)
-    assert other.get_pricing()["models"]["phi"] == {"input": 0.1, "output": 0.2}
-    assert other.calculate_cost("phi", 1_000, 0)["total_cost"] == 0.1
+    # Two of them, since either call brings its own calculator up to date.
+    assert lists.get_pricing()["models"]["phi"] == {"input": 0.1, "output": 0.2}
+    assert uses.calculate_cost("phi", 1_000, 0)["total_cost"] == 0.1
 
 
 def test_a_refresh_without_a_change_keeps_the_book_and_what_it_remembers(store: Store) -> None:
