@@ -13,6 +13,7 @@ from gemmapy.core.errors import InvalidRequest
 NUSD_PER_USD = 1_000_000_000
 CURRENCY = "USD"
 _LARGEST_NUSD = 2**63 - 1
+MAX_DIGITS = 25
 
 
 def usd(nusd: int) -> float:
@@ -33,18 +34,21 @@ def parse_usd(amount: object, name: str) -> int:
     """
     if isinstance(amount, bool) or not isinstance(amount, int | float | str | Decimal):
         raise InvalidRequest(f"{name} must be a number of dollars, got {type(amount).__name__}.")
+    text = str(amount)  # the shortest text, so that the float 0.00015 is the price that was typed
+    shown = text if len(text) <= MAX_DIGITS else f"{text[:MAX_DIGITS]}..."
     try:
-        # Through the shortest text, so that the float 0.00015 is the price that was typed and not its binary neighbour.
-        dollars = Decimal(str(amount))
+        dollars = Decimal(text)
     except InvalidOperation:
-        raise InvalidRequest(f"{name} must be a number of dollars, got {str(amount)[:40]!r}.") from None
+        raise InvalidRequest(f"{name} must be a number of dollars, got {shown!r}.") from None
     if not dollars.is_finite() or dollars < 0:
-        raise InvalidRequest(f"{name} must be zero or more dollars, got {amount}.")
+        raise InvalidRequest(f"{name} must be zero or more dollars, got {shown}.")
     if dollars > _LARGEST_NUSD // NUSD_PER_USD:
-        raise InvalidRequest(f"{name} must be at most {_LARGEST_NUSD // NUSD_PER_USD} dollars, got {amount}.")
+        raise InvalidRequest(f"{name} must be at most {_LARGEST_NUSD // NUSD_PER_USD} dollars, got {shown}.")
+    if len(text) > MAX_DIGITS:  # past Decimal's own precision a product would be rounded in silence
+        raise InvalidRequest(f"{name} must have at most {MAX_DIGITS} characters, got {shown}.")
     nusd = dollars * NUSD_PER_USD
     if nusd != nusd.to_integral_value():
-        raise InvalidRequest(f"{name} must have at most 9 decimals (a nano-dollar), got {amount}.")
+        raise InvalidRequest(f"{name} must have at most 9 decimals (a nano-dollar), got {shown}.")
     return int(nusd)
 
 

@@ -17,6 +17,7 @@ from gemmapy.storage import figures, ledger, people
 from gemmapy.storage.store import Store
 
 RATINGS = (-1, 0, 1)
+NAME_LIMIT = 200
 _OK, _FAILED = 200, 500
 
 
@@ -122,8 +123,9 @@ class MetricsCollector:
         for name, value in numbers.items():
             if value is not None and value < 0:
                 raise InvalidRequest(f"{name} must be 0 or more, got {value}.")
-        if not model or not endpoint:
-            raise InvalidRequest("model and endpoint must not be empty.")
+        for name, text in (("model", model), ("endpoint", endpoint)):
+            if not 1 <= len(text) <= NAME_LIMIT:
+                raise InvalidRequest(f"{name} must have 1 to {NAME_LIMIT} characters, has {len(text)}.")
         with self._store.read() as connection:
             if not people.was_made(connection, user_id):
                 raise InvalidRequest(f"There is no user {user_id}.")

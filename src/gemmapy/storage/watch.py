@@ -22,7 +22,9 @@ class RevisionWatch:
         self._on_change = on_change
         self._poll_s = poll_s
         self._stopped = threading.Event()
-        self._seen = self._look()
+        self._seen: dict[
+            str, int
+        ] = {}  # so that what changed between a part's first reading and this start is seen too
         self._thread = threading.Thread(target=self._run, name="gemmapy-revisions", daemon=True)
 
     def start(self) -> None:

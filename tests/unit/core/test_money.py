@@ -32,6 +32,8 @@ def test_dollars_become_nano_dollars(amount: Any, nusd: int) -> None:
         (float("nan"), "zero or more"),
         (float("inf"), "zero or more"),
         ("1e30", "at most"),
+        ("0.1234567890123456789012345678901", "at most 25 characters"),
+        ("9" * 5000, "at most"),
     ],
 )
 def test_what_is_no_price_is_refused_by_name(amount: Any, says: str) -> None:

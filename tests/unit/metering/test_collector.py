@@ -160,7 +160,7 @@ def test_nobody_rates_for_another(collector: MetricsCollector) -> None:
         ({"user_id": 99}, "no user 99"),
         ({"prompt_tokens": -1}, "prompt_tokens must be 0 or more, got -1"),
         ({"duration_ms": -5}, "duration_ms"),
-        ({"model": ""}, "must not be empty"),
+        ({"model": ""}, "model must have 1 to 200 characters, has 0"),
     ],
 )
 def test_what_cannot_be_is_not_recorded(
