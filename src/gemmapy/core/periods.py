@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gemmapy.core.errors import InvalidRequest
 
@@ -54,3 +56,37 @@ def bucket_text(moment: datetime, interval: str) -> str:
         return moment.strftime("%Y-%m-%d")
     year, week, _ = moment.isocalendar()
     return f"{year}-W{week:02d}"
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """A time zone of the IANA database. Raises InvalidRequest that shows what a name looks like."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidRequest(f"tz must be a time zone such as Europe/Berlin, got {name[:60]!r}.") from None
+
+
+def bucket_start(moment: datetime, interval: str, zone: tzinfo) -> datetime:
+    """The first moment, in `zone`, of the hour, day or ISO week that holds `moment`."""
+    local = moment.astimezone(zone)
+    if interval == "hour":
+        return local.replace(minute=0, second=0, microsecond=0)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    return day if interval == "day" else day - timedelta(days=day.weekday())
+
+
+def bucket_starts(window: Window, interval: str, zone: tzinfo) -> Iterator[datetime]:
+    """The first moment of every bucket that the window touches, each once, in order.
+
+    Steps by quarters of an hour, which every zone's hours and days begin at, so that days of 23 and 25 hours come out
+    right. Raises InvalidRequest for more than a year of hours.
+    """
+    if interval == "hour" and window.end - window.start > timedelta(days=366):
+        raise InvalidRequest("A series that is filled by the hour may span at most 366 days.")
+    moment, last = window.start, None
+    while moment < window.end:
+        start = bucket_start(moment, interval, zone)
+        if last is None or start.astimezone(UTC) != last.astimezone(UTC):
+            yield start
+            last = start
+        moment += timedelta(minutes=15)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import CURRENCY, usd, usd_or_none
-from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, days_of, last_days
+from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, Window, days_of, last_days
 from gemmapy.core.records import Usage
 from gemmapy.metering.prices import PriceDesk
-from gemmapy.metrics.measures import Spending, scaled
+from gemmapy.metrics.measures import Sums, scaled
 from gemmapy.pricing import cost_of
 from gemmapy.storage import figures
+from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
 BASED_ON_DAYS = 7
@@ -124,17 +126,25 @@ class CostCalculator:
             "currency": CURRENCY,
         }
 
-    def get_user_costs(self, user_id: int | None, period: str = "month") -> CostSummary:
+    def get_user_costs(
+        self,
+        user_id: int | None,
+        period: str = "month",
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+    ) -> CostSummary:
         """What a user (None: everyone) spent over the period that ends now, by model, the dearest first.
 
         Requests whose model has no price are in `unpriced_requests` and in no sum of money. Raises InvalidRequest for
         an unknown period.
         """
         days = days_of(period, PERIOD_DAYS)
-        window = last_days(days, self._store.clock.now())
+        span = window or last_days(days, self._store.clock.now())
+        which = which if user_id is None else replace(which, user_id=user_id)
         with self._store.read() as connection:
-            models = figures.spending_by_model(connection, window, user_id)
-        total = sum(models.values(), Spending())
+            models = figures.sums(connection, span, "model", which)
+        total = sum(models.values(), Sums())
         return {
             "user_id": user_id,
             "period": period,
@@ -146,14 +156,14 @@ class CostCalculator:
             "unpriced_tokens": total.unpriced_tokens,
         }
 
-    def get_all_users_costs(self, period: str = "month") -> AllCosts:
+    def get_all_users_costs(self, period: str = "month", *, window: Window | None = None) -> AllCosts:
         """What everyone spent over the period that ends now: each user who asked anything, the dearest first."""
         days = days_of(period, PERIOD_DAYS)
-        window = last_days(days, self._store.clock.now())
+        span = window or last_days(days, self._store.clock.now())
         with self._store.read() as connection:
-            everyone = figures.spending_by_user(connection, window)
-        totals = {who: sum(models.values(), Spending()) for who, models in everyone.items()}
-        total = sum(totals.values(), Spending())
+            everyone = figures.by_user_and_model(connection, span)
+        totals = {who: sum(models.values(), Sums()) for who, models in everyone.items()}
+        total = sum(totals.values(), Sums())
         ranked = sorted(everyone, key=lambda who: (-totals[who].total_nusd, who[0]))
         return {
             "period": period,
@@ -182,9 +192,10 @@ class CostCalculator:
         Raises InvalidRequest for an unknown period.
         """
         days = days_of(period, PROJECTION_DAYS)
-        window = last_days(BASED_ON_DAYS, self._store.clock.now())
+        span = last_days(BASED_ON_DAYS, self._store.clock.now())
+        which = EVERYTHING if user_id is None else Filter(user_id=user_id)
         with self._store.read() as connection:
-            models = figures.spending_by_model(connection, window, user_id)
+            models = figures.sums(connection, span, "model", which)
         ranked = _dearest_first(models)
         spent_nusd = [spent.total_nusd for _, spent in ranked]
         daily = scaled(spent_nusd, 1, BASED_ON_DAYS)
@@ -228,11 +239,11 @@ class CostCalculator:
         }
 
 
-def _dearest_first(models: Mapping[str, Spending]) -> list[tuple[str, Spending]]:
+def _dearest_first(models: Mapping[str, Sums]) -> list[tuple[str, Sums]]:
     return sorted(models.items(), key=lambda entry: (-entry[1].total_nusd, entry[0]))
 
 
-def _breakdown(models: Mapping[str, Spending]) -> list[ModelCost]:
+def _breakdown(models: Mapping[str, Sums]) -> list[ModelCost]:
     return [
         {
             "model": model,

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest, NotFound
 from gemmapy.core.ids import RequestIds, parse_id
-from gemmapy.core.periods import bucket_text, check_interval, last_days
+from gemmapy.core.money import usd
+from gemmapy.core.periods import (
+    Window,
+    bucket_start,
+    bucket_starts,
+    bucket_text,
+    check_interval,
+    last_days,
+    time_zone,
+)
 from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
 from gemmapy.storage import figures, ledger, people
+from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
 RATINGS = (-1, 0, 1)
@@ -28,6 +41,32 @@ class ModelStats(TypedDict):
     avg_tps: float
     total_tokens: int
     errors: int
+    percentiles: Percentiles
+
+
+class Quantiles(TypedDict):
+    """Within 1 %; None where nothing was measured."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Percentiles(TypedDict):
+    """Milliseconds, and tokens per second."""
+
+    duration: Quantiles
+    ttft: Quantiles
+    tokens_per_sec: Quantiles
+    time_per_output_token: Quantiles
+
+
+class ErrorKinds(TypedDict):
+    upstream: int
+    timeout: int
+    refused: int
+    interrupted: int
 
 
 class Ratings(TypedDict):
@@ -50,6 +89,11 @@ class DashboardStats(TypedDict):
     ratings: Ratings
     unpriced_requests: int
     unpriced_tokens: int
+    avg_ttft: float
+    errors_by_kind: ErrorKinds
+    left: int
+    estimated: int
+    percentiles: Percentiles
 
 
 class TimeBucket(TypedDict):
@@ -58,6 +102,13 @@ class TimeBucket(TypedDict):
     avg_duration: float
     total_tokens: int
     errors: int
+    start: str
+    cost: float
+    prompt_tokens: int
+    response_tokens: int
+    cache_hits: int
+    avg_tokens_per_sec: float
+    avg_ttft: float
 
 
 class TimeSeries(TypedDict):
@@ -69,6 +120,20 @@ class EndpointEntry(TypedDict):
     requests: int
     avg_duration: float
     errors: int
+    percentiles: Percentiles
+
+
+class HourOfWeek(TypedDict):
+    weekday: int
+    hour: int
+    requests: int
+    total_tokens: int
+    errors: int
+
+
+class UsagePatterns(TypedDict):
+    tz: str
+    hours: list[HourOfWeek]
 
 
 class EndpointStats(TypedDict):
@@ -171,17 +236,21 @@ class MetricsCollector:
         text = str(metric_id)
         is_number = text.isascii() and text.isdigit() and len(text) < 19  # what a column of 64 bits can hold
         key = int(text) if is_number else parse_id(text)
-        if key is None or not self._store.write(lambda connection: ledger.rate(connection, key, rating, user_id)):
+        if key is None or not self._store.write(lambda c: ledger.rate(c, self._store.slot, key, rating, user_id)):
             raise NotFound(
                 f"There is no request {text[:60]} of yours.",
                 hint="Use the metric_id of an answer, or its X-Request-Id.",
             )
 
-    def get_dashboard_stats(self, user_id: int | None = None, days: int = 7) -> DashboardStats:
-        """The last `days` times 24 hours in numbers, of one user or of everyone. Raises InvalidRequest."""
-        window = last_days(days, self._store.clock.now())
+    def get_dashboard_stats(
+        self, user_id: int | None = None, days: int = 7, *, window: Window | None = None, which: Filter = EVERYTHING
+    ) -> DashboardStats:
+        """The last `days` times 24 hours, or a window, in numbers, of a user or of everyone. Raises InvalidRequest."""
+        span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            models = figures.by_model(connection, window, user_id)
+            models = figures.sums(connection, span, "model", which)
+            of_all = figures.histograms(connection, span, "all", which)
+            of_models = figures.histograms(connection, span, "model", which)
         total = sum(models.values(), Sums())
         return {
             "total_requests": total.requests,
@@ -200,6 +269,7 @@ class MetricsCollector:
                     "avg_tps": sums.avg_tokens_per_sec,
                     "total_tokens": sums.total_tokens,
                     "errors": sums.errors,
+                    "percentiles": _percentiles(of_models, model),
                 }
                 for model, sums in _busiest_first(models)
             ],
@@ -211,36 +281,73 @@ class MetricsCollector:
             },
             "unpriced_requests": total.unpriced_requests,
             "unpriced_tokens": total.unpriced_tokens,
+            "avg_ttft": total.avg_ttft,
+            "errors_by_kind": {
+                "upstream": total.errors_upstream,
+                "timeout": total.errors_timeout,
+                "refused": total.errors_refused,
+                "interrupted": total.errors_interrupted,
+            },
+            "left": total.left,
+            "estimated": total.estimated,
+            "percentiles": _percentiles(of_all, None),
         }
 
-    def get_time_series(self, user_id: int | None = None, days: int = 7, interval: str = "hour") -> TimeSeries:
-        """The buckets of the last `days` that have requests, oldest first, in UTC. Raises InvalidRequest."""
+    def get_time_series(
+        self,
+        user_id: int | None = None,
+        days: int = 7,
+        interval: str = "hour",
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+        tz: str = "UTC",
+        fill: bool = False,
+    ) -> TimeSeries:
+        """The buckets of the last `days`, or of a window, that have requests, oldest first, in a time zone.
+
+        `start` is a bucket's first moment, which tells apart the two hours that have one name when clocks go back.
+        `fill` puts in the buckets without requests. Raises InvalidRequest.
+        """
         check_interval(interval)
-        window = last_days(days, self._store.clock.now())
+        zone = time_zone(tz)
+        span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            hours = figures.by_hour(connection, window, user_id)
-        buckets: dict[str, Sums] = {}
-        for hour, sums in hours.items():
-            name = bucket_text(datetime.fromisoformat(f"{hour}:00:00+00:00"), interval)
-            buckets[name] = buckets.get(name, Sums()) + sums
+            quarters = figures.sums(connection, span, "quarter", which)
+        buckets: dict[datetime, Sums] = {}
+        if fill:
+            buckets = dict.fromkeys(bucket_starts(span, interval, zone), Sums())
+        for quarter, sums in sorted(quarters.items()):
+            start = bucket_start(datetime.fromtimestamp(quarter, UTC), interval, zone)
+            buckets[start] = buckets.get(start, Sums()) + sums
         return {
             "data": [
                 {
-                    "time_bucket": name,
+                    "time_bucket": bucket_text(start, interval),
                     "requests": sums.requests,
                     "avg_duration": sums.avg_duration,
                     "total_tokens": sums.total_tokens,
                     "errors": sums.errors,
+                    "start": start.isoformat(),
+                    "cost": usd(sums.total_nusd),
+                    "prompt_tokens": sums.prompt_tokens,
+                    "response_tokens": sums.response_tokens,
+                    "cache_hits": sums.cache_hits,
+                    "avg_tokens_per_sec": sums.avg_tokens_per_sec,
+                    "avg_ttft": sums.avg_ttft,
                 }
-                for name, sums in buckets.items()
+                for start, sums in buckets.items()
             ]
         }
 
-    def get_endpoint_stats(self, user_id: int | None = None, days: int = 7) -> EndpointStats:
-        """Each endpoint's numbers over the last `days`, the busiest first. Raises InvalidRequest."""
-        window = last_days(days, self._store.clock.now())
+    def get_endpoint_stats(
+        self, user_id: int | None = None, days: int = 7, *, window: Window | None = None, which: Filter = EVERYTHING
+    ) -> EndpointStats:
+        """Each endpoint's numbers over the last `days`, or a window, the busiest first. Raises InvalidRequest."""
+        span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            endpoints = figures.by_endpoint(connection, window, user_id)
+            endpoints = figures.sums(connection, span, "endpoint", which)
+            bins = figures.histograms(connection, span, "endpoint", which)
         return {
             "endpoints": [
                 {
@@ -248,11 +355,65 @@ class MetricsCollector:
                     "requests": sums.requests,
                     "avg_duration": sums.avg_duration,
                     "errors": sums.errors,
+                    "percentiles": _percentiles(bins, endpoint),
                 }
                 for endpoint, sums in _busiest_first(endpoints)
             ]
         }
 
+    def get_usage_patterns(
+        self,
+        user_id: int | None = None,
+        days: int = 28,
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+        tz: str = "UTC",
+    ) -> UsagePatterns:
+        """When it is used: requests, tokens and errors by hour of the week (Monday 0 h is hour 0) in a time zone."""
+        zone = time_zone(tz)
+        span, which = self._asked(user_id, days, window, which)
+        with self._store.read() as connection:
+            quarters = figures.sums(connection, span, "quarter", which)
+        hours = [Sums()] * (7 * 24)
+        for quarter, sums in quarters.items():
+            local = datetime.fromtimestamp(quarter, zone)
+            hours[local.weekday() * 24 + local.hour] += sums
+        return {
+            "tz": tz,
+            "hours": [
+                {
+                    "weekday": place // 24,
+                    "hour": place % 24,
+                    "requests": sums.requests,
+                    "total_tokens": sums.total_tokens,
+                    "errors": sums.errors,
+                }
+                for place, sums in enumerate(hours)
+            ],
+        }
+
+    def _asked(self, user_id: int | None, days: int, window: Window | None, which: Filter) -> tuple[Window, Filter]:
+        span = window or last_days(days, self._store.clock.now())
+        return span, which if user_id is None else replace(which, user_id=user_id)
+
 
 def _busiest_first(groups: dict[str, Sums]) -> list[tuple[str, Sums]]:
     return sorted(groups.items(), key=lambda entry: (-entry[1].requests, entry[0]))
+
+
+def _percentiles(bins: dict[tuple[Any, str], dict[int, int]], group: str | None) -> Percentiles:
+    """Of one group. Milliseconds and tokens per second; None where nothing was measured."""
+
+    def of(measure: str, unit: float) -> Quantiles:
+        counted = bins.get((group, measure), {})
+        values = {share: percentile(counted, share) for share in (0.5, 0.9, 0.95, 0.99)}
+        p50, p90, p95, p99 = (None if value is None else value / unit for value in values.values())
+        return {"p50": p50, "p90": p90, "p95": p95, "p99": p99}
+
+    return {
+        "duration": of("duration_ms", 1),
+        "ttft": of("ttft_ms", 1),
+        "tokens_per_sec": of("speed_mtps", 1000),
+        "time_per_output_token": of("tpot_us", 1000),
+    }

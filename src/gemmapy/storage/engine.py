@@ -6,10 +6,11 @@ writer nor the writer for them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Executable, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
@@ -68,3 +69,10 @@ def _engine(path: Path, connections: int) -> Engine:
         connection.execute("PRAGMA cache_size=-8192")
 
     return engine
+
+
+def scan(connection: Connection, statement: Executable | str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query as plain tuples, for queries whose columns are only known at run time."""
+    result: Any = connection.exec_driver_sql(statement) if isinstance(statement, str) else connection.execute(statement)
+    for row in result:
+        yield tuple(row)

@@ -11,11 +11,12 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, and_, delete, insert, select, text, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
+from gemmapy.storage import rollups
 from gemmapy.storage.tables import inflight, llm_metrics, revisions, time_text
 
 ERROR_MESSAGE_LIMIT = 2_000
@@ -63,6 +64,7 @@ def write(
     connection.exec_driver_sql(
         _sql("record"), [_metric_row(first + place, outcome, created_at) for place, (outcome, _) in enumerate(finished)]
     )
+    rollups.add(connection, writer, (outcome for outcome, _ in finished), now)
     return list(range(first, first + len(finished)))
 
 
@@ -173,10 +175,14 @@ def metric_id_of(connection: Connection, request_id: bytes) -> int | None:
     return connection.execute(select(llm_metrics.c.id).where(llm_metrics.c.request_id == request_id)).scalar()
 
 
-def rate(connection: Connection, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:
-    """Sets a row's rating, by `id` or `request_id`; False where `user_id` has no such row (None: anyone's)."""
+def rate(connection: Connection, writer: int, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:
+    """Sets a row's rating, by `id` or `request_id`, and moves it in the rollups; False where `user_id` has no such row
+    (None: anyone's)."""
     key = llm_metrics.c.request_id if isinstance(metric_id, bytes) else llm_metrics.c.id
-    statement = update(llm_metrics).where(key == metric_id).values(user_rating=rating)
-    if user_id is not None:
-        statement = statement.where(llm_metrics.c.user_id == user_id)
-    return connection.execute(statement).rowcount == 1
+    mine = key == metric_id if user_id is None else and_(key == metric_id, llm_metrics.c.user_id == user_id)
+    row = connection.execute(select(llm_metrics).where(mine)).mappings().first()
+    if row is None:
+        return False
+    connection.execute(update(llm_metrics).where(llm_metrics.c.id == row["id"]).values(user_rating=rating))
+    rollups.rerate(connection, writer, row, row["user_rating"], rating)
+    return True

@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy import Engine, inspect, text
 
 from gemmapy.core.errors import ConfigurationError
+from gemmapy.storage import rollups
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0002"
 _log = structlog.stdlib.get_logger()
 
 
@@ -93,3 +94,4 @@ def _upgrade(engine: Engine, config: Config) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        rollups.rebuild(connection)  # what a release adds to them, the ledger knows

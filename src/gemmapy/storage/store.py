@@ -87,6 +87,11 @@ class Store:
         self.close()
 
     @property
+    def slot(self) -> int:
+        """This process's writer slot."""
+        return self._lease.slot
+
+    @property
     def trouble(self) -> str | None:
         """Why nothing can be written at this moment; None where all is well."""
         return self._writer.trouble

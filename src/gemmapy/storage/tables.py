@@ -30,6 +30,8 @@ from sqlalchemy import (
 from sqlalchemy import DateTime as SqlDateTime
 from sqlalchemy.types import TypeEngine
 
+from gemmapy.metrics.measures import COLUMNS
+
 
 def time_text(moment: datetime) -> str:
     """An aware time as SQLite holds it, in UTC: `2026-11-23 14:00:00.123`. Sorts as text; its functions read it."""
@@ -210,6 +212,47 @@ Index("idx_metrics_model", llm_metrics.c.model)
 Index("idx_metrics_created", llm_metrics.c.created_at)
 Index("idx_metrics_user", llm_metrics.c.user_id)
 Index("idx_metrics_request", llm_metrics.c.request_id, unique=True)
+
+
+def _rollup(name: str, *dimensions: Column[Any]) -> Table:
+    """Totals of one grain, bucket (its first second since 1970), combination of dimensions, and writer."""
+    return Table(
+        name,
+        metadata,
+        Column("grain", Integer, primary_key=True),
+        Column("bucket", Integer, primary_key=True),
+        *dimensions,
+        Column("writer", Integer, primary_key=True),
+        *(Column(column, BigInteger, nullable=False) for column in COLUMNS),
+        sqlite_with_rowid=False,
+    )
+
+
+rollup_totals = _rollup("rollup_totals")
+rollup_models = _rollup(
+    "rollup_models", Column("model", Text, primary_key=True), Column("endpoint", Text, primary_key=True)
+)
+rollup_users = _rollup(
+    "rollup_users", Column("user_id", _Id, primary_key=True), Column("model", Text, primary_key=True)
+)
+Index("idx_rollup_users_user", rollup_users.c.user_id, rollup_users.c.grain, rollup_users.c.bucket)
+rollup_projects = _rollup(
+    "rollup_projects", Column("project_id", _Id, primary_key=True), Column("model", Text, primary_key=True)
+)
+rollup_histograms = Table(
+    # How many requests have a value in a bin (metrics/histogram.py); model and endpoint are '' for all together.
+    "rollup_histograms",
+    metadata,
+    Column("grain", Integer, primary_key=True),
+    Column("bucket", Integer, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("endpoint", Text, primary_key=True),
+    Column("measure", Integer, primary_key=True),  # a place in metrics.measures.MEASURES
+    Column("bin", Integer, primary_key=True),
+    Column("writer", Integer, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 revisions = Table(
     # One row a subject ("people", "prices"), counted up by every change: what other processes poll to see it.

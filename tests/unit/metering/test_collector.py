@@ -28,7 +28,9 @@ def rows(store: Store) -> list[Any]:
 
 
 def test_an_empty_database_has_zeros_and_not_a_division_by_them(collector: MetricsCollector) -> None:
-    assert collector.get_dashboard_stats() == {
+    stats = collector.get_dashboard_stats()
+    assert stats["percentiles"]["duration"] == {"p50": None, "p90": None, "p95": None, "p99": None}
+    contract = {
         "total_requests": 0,
         "errors": 0,
         "error_rate": 0,
@@ -42,6 +44,7 @@ def test_an_empty_database_has_zeros_and_not_a_division_by_them(collector: Metri
         "unpriced_requests": 0,
         "unpriced_tokens": 0,
     }
+    assert {name: stats[name] for name in contract} == contract
     assert collector.get_time_series() == {"data": []}
     assert collector.get_endpoint_stats() == {"endpoints": []}
 
@@ -95,7 +98,9 @@ def test_models_and_endpoints_come_busiest_first(collector: MetricsCollector) ->
     for model, endpoint in (("a", "/x"), ("b", "/y"), ("b", "/y"), ("c", "/x")):
         collector.record(1, model, endpoint, response_tokens=4, duration_ms=200)
     assert [entry["model"] for entry in collector.get_dashboard_stats()["by_model"]] == ["b", "a", "c"]
-    assert collector.get_dashboard_stats()["by_model"][0] == {
+    busiest = collector.get_dashboard_stats()["by_model"][0]
+    assert busiest["percentiles"]["duration"]["p99"] == pytest.approx(200, rel=0.01)
+    assert {name: value for name, value in busiest.items() if name != "percentiles"} == {
         "model": "b",
         "requests": 2,
         "avg_duration": 200,
@@ -103,9 +108,10 @@ def test_models_and_endpoints_come_busiest_first(collector: MetricsCollector) ->
         "total_tokens": 8,
         "errors": 0,
     }
-    assert collector.get_endpoint_stats()["endpoints"] == [
-        {"endpoint": "/x", "requests": 2, "avg_duration": 200, "errors": 0},
-        {"endpoint": "/y", "requests": 2, "avg_duration": 200, "errors": 0},
+    endpoints = collector.get_endpoint_stats()["endpoints"]
+    assert [(e["endpoint"], e["requests"], e["avg_duration"], e["errors"]) for e in endpoints] == [
+        ("/x", 2, 200, 0),
+        ("/y", 2, 200, 0),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmapy.metrics.measures import Spending, Sums, scaled
+from gemmapy.metrics.measures import Sums, scaled
 
 counts = st.integers(0, 10**12)
 some_sums = st.tuples(*(counts for _ in fields(Sums))).map(lambda values: Sums(*values))
@@ -53,8 +53,8 @@ def test_sums_add_up_column_by_column(one: Sums, other: Sums) -> None:
 
 
 def test_spending_adds_up_column_by_column() -> None:
-    one, other = Spending(1, 2, 3, 4, 5, 6, 7, 8), Spending(10, 20, 30, 40, 50, 60, 70, 80)
-    assert one + other == Spending(11, 22, 33, 44, 55, 66, 77, 88)
+    one, other = Sums(1, 2, 3, 4, 5, 6, 7, 8), Sums(10, 20, 30, 40, 50, 60, 70, 80)
+    assert one + other == Sums(11, 22, 33, 44, 55, 66, 77, 88)
 
 
 def test_what_is_shared_out_rounds_once_and_not_in_each_part() -> None:

@@ -1,0 +1,40 @@
+"""A window in pieces: nothing twice, nothing left out, and no long scans."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemmapy.core.periods import Window
+from gemmapy.metrics.windows import DAY_S, QUARTER_S, cut
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+MOMENTS = st.timedeltas(timedelta(0), timedelta(days=60)).map(lambda since: BEGIN + since)
+
+
+@given(MOMENTS, st.timedeltas(timedelta(0), timedelta(days=10)), st.booleans())
+def test_the_pieces_put_together_are_the_window(start: datetime, length: timedelta, days: bool) -> None:
+    window = Window(start, start + length)
+    pieces = cut(window, days=days)
+    spans = [(datetime.fromtimestamp(s.start, UTC), datetime.fromtimestamp(s.end, UTC)) for s in pieces.spans]
+    ordered = sorted([*spans, *((edge.start, edge.end) for edge in pieces.edges)])
+    if length:
+        assert ordered[0][0] == window.start
+        assert ordered[-1][1] == window.end
+    for (_, end), (begin, _) in pairwise(ordered):
+        assert end == begin
+    for span in pieces.spans:
+        assert span.start % span.grain == span.end % span.grain == 0
+        assert days or span.grain == QUARTER_S
+    for edge in pieces.edges:
+        assert edge.end - edge.start < timedelta(seconds=2 * QUARTER_S)
+
+
+@given(MOMENTS)
+def test_long_windows_are_days_in_the_middle(start: datetime) -> None:
+    pieces = cut(Window(start, start + timedelta(days=90)))
+    assert max(span.end - span.start for span in pieces.spans if span.grain == DAY_S) >= 89 * DAY_S
+    assert sum((span.end - span.start) // span.grain for span in pieces.spans) < 90 + 2 * 96
