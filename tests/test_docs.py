@@ -44,11 +44,11 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_route_is_on_the_map() -> None:
-    from gemmapy.api import costs, health, metrics, ollama, openai, people
+    from gemmapy.api import costs, health, metrics, ollama, openai, people, prices
 
     text = (ROOT / "docs/api.md").read_text().replace(":path}", "}")
     routes = set(paths())
-    for module in (people, metrics, costs, ollama, openai, health):
+    for module in (people, metrics, costs, prices, ollama, openai, health):
         routes |= {route.path for route in module.router.routes}  # pyright: ignore
     for path in routes - {"/"}:
         short = path.replace(":path}", "}").removesuffix("/stream")

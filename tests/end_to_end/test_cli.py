@@ -122,6 +122,20 @@ def test_a_backup_of_a_running_gateway_is_restored_elsewhere(
         assert again.get("/api/profile", key=running.key).status == 200
 
 
+def test_the_audit_runs_beside_a_gateway_and_ends_with_a_verdict(
+    running: RunningGateway, ollama: ScriptedUpstream, data: str, tmp_path: Path
+) -> None:
+    ollama.on("/api/generate", whole({"response": "x", "done": True, "prompt_eval_count": 1000, "eval_count": 0}))
+    for _ in range(3):
+        running.post("/api/generate", {"model": "llama3", "prompt": "x", "stream": False})
+    assert "The books balance: 1 days, 3 requests, 0.000450000 USD" in run("audit", "--data", data, cwd=tmp_path)
+    running.store.write(lambda c: c.exec_driver_sql("UPDATE rollup_totals SET requests = 4"))
+    said = run("audit", "--repair", "--data", data, cwd=tmp_path, code=1)
+    assert "rollup_totals" in said
+    assert "requests is 4, the ledger says 3" in said
+    assert "The books balance" in run("audit", "--data", data, cwd=tmp_path)
+
+
 def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:
     bad = tmp_path / "bad.db"
     bad.write_bytes(b"no database at all")

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 import gemmapy
-from gemmapy.api import costs, health, metrics, ollama, openai, people, relayed
+from gemmapy.api import costs, health, metrics, ollama, openai, people, prices, relayed
 from gemmapy.api.services import Services
 from gemmapy.api.shapes import error_body, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
@@ -40,7 +40,7 @@ def create_api(services: Services) -> FastAPI:
         openapi_url="/openapi.json",
     )
     api.state.services = services
-    for module in (people, metrics, costs, ollama, openai, health):
+    for module in (people, metrics, costs, prices, ollama, openai, health):
         api.include_router(module.router)
     api.add_exception_handler(GemmaPyError, _tell)
     api.add_exception_handler(RequestValidationError, _tell_invalid)

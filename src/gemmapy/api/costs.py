@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 
 from gemmapy.api.access import Admin, SignedIn, UserId, scope
+from gemmapy.api.questions import Asked, without_user
 from gemmapy.api.services import Services, services
 from gemmapy.metering.calculator import AllCosts, CostProjection, CostSummary, Done, Pricing
 
@@ -23,8 +24,8 @@ Usd = Annotated[
 
 
 @router.get("/api/costs/summary", summary="What was spent, by model")
-def summary(caller: SignedIn, use: Use, period: Period = "month", user_id: UserId = None) -> CostSummary:
-    return use.calculator.get_user_costs(scope(caller, user_id), period)
+def summary(use: Use, asked: Asked, period: Period = "month") -> CostSummary:
+    return use.calculator.get_user_costs(asked.which.user_id, period, window=asked.window, which=without_user(asked))
 
 
 @router.get("/api/costs/projection", summary="What it will be, from the last seven days")

@@ -7,36 +7,59 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from gemmapy.api.access import SignedIn, UserId, scope
+from gemmapy.api.access import SignedIn
+from gemmapy.api.questions import Asked
 from gemmapy.api.services import Services, services
 from gemmapy.core.periods import MAX_DAYS
 from gemmapy.metering.calculator import Done
-from gemmapy.metering.collector import DashboardStats, EndpointStats, TimeSeries
+from gemmapy.metering.collector import DashboardStats, EndpointStats, RequestLog, TimeSeries, UsagePatterns
 
 router = APIRouter(prefix="/api/metrics", tags=["Metrics"])
 Use = Annotated[Services, Depends(services)]
+Zone = Annotated[str, Query(max_length=64, description="A time zone of the IANA database.")]
 Days = Annotated[int, Query(ge=1, le=MAX_DAYS, description="The last so many times 24 hours.")]
 
 
-@router.get("/dashboard", summary="Requests, errors, speed, tokens, cache and ratings")
-def dashboard(caller: SignedIn, use: Use, days: Days = 7, user_id: UserId = None) -> DashboardStats:
-    return use.collector.get_dashboard_stats(scope(caller, user_id), days)
+@router.get("/dashboard", summary="Requests, errors, speed, tokens, cache, ratings and percentiles")
+def dashboard(use: Use, asked: Asked, days: Days = 7) -> DashboardStats:
+    return use.collector.get_dashboard_stats(None, days, window=asked.window, which=asked.which)
 
 
-@router.get("/timeseries", summary="The same over time, in UTC buckets")
+@router.get("/timeseries", summary="The same over time, in a time zone's hours, days or ISO weeks")
 def timeseries(
-    caller: SignedIn,
     use: Use,
+    asked: Asked,
     days: Days = 7,
     interval: Literal["hour", "day", "week"] = "hour",
-    user_id: UserId = None,
+    tz: Zone = "UTC",
+    fill: Annotated[bool, Query(description="Also the buckets without requests.")] = False,
 ) -> TimeSeries:
-    return use.collector.get_time_series(scope(caller, user_id), days, interval)
+    return use.collector.get_time_series(None, days, interval, window=asked.window, which=asked.which, tz=tz, fill=fill)
 
 
 @router.get("/endpoints", summary="The same by endpoint")
-def endpoints(caller: SignedIn, use: Use, days: Days = 7, user_id: UserId = None) -> EndpointStats:
-    return use.collector.get_endpoint_stats(scope(caller, user_id), days)
+def endpoints(use: Use, asked: Asked, days: Days = 7) -> EndpointStats:
+    return use.collector.get_endpoint_stats(None, days, window=asked.window, which=asked.which)
+
+
+@router.get("/patterns", summary="When it is used, by hour of the week")
+def patterns(use: Use, asked: Asked, days: Days = 28, tz: Zone = "UTC") -> UsagePatterns:
+    return use.collector.get_usage_patterns(None, days, window=asked.window, which=asked.which, tz=tz)
+
+
+@router.get("/requests", summary="The requests themselves, the newest first, page by page")
+def requests(
+    use: Use,
+    asked: Asked,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**63 - 1, description="Older than this metric id: the `next` of the page before.")
+    ] = None,
+    errors: Annotated[bool, Query(description="Only those that failed.")] = False,
+) -> RequestLog:
+    return use.collector.get_requests(
+        window=asked.window, which=asked.which, limit=limit, before=before, errors_only=errors
+    )
 
 
 class Rating(BaseModel):

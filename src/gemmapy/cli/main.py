@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gemmapy.cli import backup, doctor, keys, prices, serve, users, version
+from gemmapy.cli import audit, backup, doctor, keys, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(prices.app, name="price")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
+app.command("audit")(audit.run)
 app.command("doctor")(doctor.doctor)
 app.command("version")(version.version)
 

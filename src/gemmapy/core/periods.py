@@ -34,6 +34,17 @@ def last_days(days: int, now: datetime) -> Window:
     return Window(now - timedelta(days=days), now + timedelta(seconds=1))
 
 
+def between(start: datetime, end: datetime) -> Window:
+    """The window from `start` up to `end`, both aware. Raises InvalidRequest where it is empty or over ten years."""
+    if start.tzinfo is None or end.tzinfo is None:
+        raise InvalidRequest("from and to must have a time zone, as in 2026-11-01T00:00:00Z.")
+    if not start < end:
+        raise InvalidRequest(f"from must be before to, got {start.isoformat()} and {end.isoformat()}.")
+    if end - start > timedelta(days=MAX_DAYS):
+        raise InvalidRequest(f"from and to may be at most {MAX_DAYS} days apart.")
+    return Window(start.astimezone(UTC), end.astimezone(UTC))
+
+
 def days_of(period: str, allowed: dict[str, int]) -> int:
     """The number of days in a named period. Raises InvalidRequest that lists the allowed names."""
     if period not in allowed:

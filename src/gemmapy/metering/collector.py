@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest, NotFound
-from gemmapy.core.ids import RequestIds, parse_id
-from gemmapy.core.money import usd
+from gemmapy.core.ids import RequestIds, id_text, parse_id
+from gemmapy.core.money import usd, usd_or_none
 from gemmapy.core.periods import (
     Window,
     bucket_start,
@@ -25,7 +26,7 @@ from gemmapy.metering.prices import PriceDesk
 from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
-from gemmapy.storage import figures, ledger, people
+from gemmapy.storage import figures, ledger, people, requests
 from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
@@ -121,6 +122,46 @@ class EndpointEntry(TypedDict):
     avg_duration: float
     errors: int
     percentiles: Percentiles
+
+
+class RequestEntry(TypedDict):
+    id: int
+    request_id: str
+    user_id: int
+    username: str | None
+    model: str
+    endpoint: str
+    created_at: datetime
+    started_at: datetime
+    prompt_tokens: int | None
+    response_tokens: int | None
+    total_tokens: int | None
+    cached_prompt_tokens: int | None
+    estimated: bool
+    duration_ms: int | None
+    ttft_ms: int | None
+    queue_ms: int | None
+    tokens_per_second: float | None
+    status: int
+    error: bool
+    error_code: str | None
+    error_message: str | None
+    finish_reason: str | None
+    stream: bool
+    cached: bool
+    user_rating: int | None
+    cost: float | None
+    saved: float | None
+    upstream: str | None
+    api_key_id: int | None
+    project: str | None
+    end_user: str | None
+    client_request_id: str | None
+
+
+class RequestLog(TypedDict):
+    requests: list[RequestEntry]
+    next: int | None
 
 
 class HourOfWeek(TypedDict):
@@ -316,19 +357,20 @@ class MetricsCollector:
             quarters = figures.sums(connection, span, "quarter", which)
         buckets: dict[datetime, Sums] = {}
         if fill:
-            buckets = dict.fromkeys(bucket_starts(span, interval, zone), Sums())
+            buckets = dict.fromkeys((start.astimezone(UTC) for start in bucket_starts(span, interval, zone)), Sums())
         for quarter, sums in sorted(quarters.items()):
-            start = bucket_start(datetime.fromtimestamp(quarter, UTC), interval, zone)
+            # In UTC, where the two hours of one name in an autumn night are two.
+            start = bucket_start(datetime.fromtimestamp(quarter, UTC), interval, zone).astimezone(UTC)
             buckets[start] = buckets.get(start, Sums()) + sums
         return {
             "data": [
                 {
-                    "time_bucket": bucket_text(start, interval),
+                    "time_bucket": bucket_text(start.astimezone(zone), interval),
                     "requests": sums.requests,
                     "avg_duration": sums.avg_duration,
                     "total_tokens": sums.total_tokens,
                     "errors": sums.errors,
-                    "start": start.isoformat(),
+                    "start": start.astimezone(zone).isoformat(),
                     "cost": usd(sums.total_nusd),
                     "prompt_tokens": sums.prompt_tokens,
                     "response_tokens": sums.response_tokens,
@@ -393,9 +435,39 @@ class MetricsCollector:
             ],
         }
 
+    def get_requests(
+        self,
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+        limit: int = 50,
+        before: int | None = None,
+        errors_only: bool = False,
+    ) -> RequestLog:
+        """One page of the ledger, the newest first; `next` is what `before` is for the page after, None at the end."""
+        with self._store.read() as connection:
+            rows = requests.page(connection, window, which, limit + 1, before, errors_only=errors_only)
+        page = rows[:limit]
+        return {
+            "requests": [_entry(row) for row in page],
+            "next": page[-1]["id"] if len(rows) > limit else None,
+        }
+
     def _asked(self, user_id: int | None, days: int, window: Window | None, which: Filter) -> tuple[Window, Filter]:
         span = window or last_days(days, self._store.clock.now())
         return span, which if user_id is None else replace(which, user_id=user_id)
+
+
+def _entry(row: Mapping[str, Any]) -> RequestEntry:
+    entry = {name: row[name] for name in RequestEntry.__annotations__ if name in row}
+    return RequestEntry(
+        **{
+            **entry,
+            "request_id": id_text(row["request_id"]),
+            "cost": usd_or_none(row["cost_nusd"]),
+            "saved": usd_or_none(row["saved_nusd"]),
+        }  # pyright: ignore[reportArgumentType]
+    )
 
 
 def _busiest_first(groups: dict[str, Sums]) -> list[tuple[str, Sums]]:

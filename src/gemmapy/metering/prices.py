@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from gemmapy.core.errors import InvalidRequest
@@ -12,6 +14,24 @@ from gemmapy.storage import prices, revisions
 from gemmapy.storage.store import Store
 
 MODEL_NAME_LIMIT = 200
+SOURCE_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PriceEntry:
+    """A price as people say it: USD, per 1K tokens, per request, per second of compute."""
+
+    model: str
+    input_usd: float | str | Decimal
+    output_usd: float | str | Decimal
+    cached_input_usd: float | str | Decimal | None = None
+    """Of prompt tokens that the engine had cached; None: what input costs."""
+    request_usd: float | str | Decimal = 0
+    compute_usd_per_second: float | str | Decimal = 0
+    effective_at: datetime | None = None
+    """In the future; None is now."""
+    source: str = ""
+    """Where it comes from: a price list, a decision, a calculation."""
 
 
 class PriceDesk:
@@ -47,14 +67,41 @@ class PriceDesk:
 
         `by` is the user who says so. Blocks. Raises InvalidRequest.
         """
-        name = model.strip()
+        self.enter(PriceEntry(model, input_usd, output_usd), by)
+
+    def enter(self, entry: PriceEntry, by: int | None = None) -> int:
+        """Enters a price with everything that one can have; returns its id. Blocks. Raises InvalidRequest."""
+        name = entry.model.strip()
         if not 1 <= len(name) <= MODEL_NAME_LIMIT:
             raise InvalidRequest(f"model must have 1 to {MODEL_NAME_LIMIT} characters, has {len(name)}.")
         if not name.isprintable():
             raise InvalidRequest(f"model must not have control characters, got {name!r}.")
         if "*" in name[:-1]:
             raise InvalidRequest(f"model may have a * at its end only, got {name!r}.")
-        input_nusd, output_nusd = parse_usd(input_usd, "input_cost"), parse_usd(output_usd, "output_cost")
         now = self._store.clock.now()
-        self._store.write(lambda connection: prices.append(connection, name, input_nusd, output_nusd, now, by))
+        effective_at = entry.effective_at or now
+        if effective_at.tzinfo is None or effective_at < now:
+            raise InvalidRequest(
+                "effective_at must lie in the future and have a time zone: a price never changes what was recorded.",
+                hint="Leave it out for a price that holds from now on.",
+            )
+        cached = entry.cached_input_usd
+        price = prices.NewPrice(
+            model=name,
+            input_nusd_per_1k=parse_usd(entry.input_usd, "input_cost"),
+            output_nusd_per_1k=parse_usd(entry.output_usd, "output_cost"),
+            effective_at=effective_at,
+            cached_input_nusd_per_1k=None if cached is None else parse_usd(cached, "cached_input_cost"),
+            request_nusd=parse_usd(entry.request_usd, "request_cost"),
+            compute_nusd_per_second=parse_usd(entry.compute_usd_per_second, "compute_cost"),
+            source=entry.source.strip()[:SOURCE_LIMIT],
+        )
+        price_id = self._store.write(lambda connection: prices.append(connection, price, now, by))
+        self.refresh()
+        return price_id
+
+    def withdraw(self, price_id: int, by: int | None = None) -> None:
+        """Takes back a price that has not come into force. Blocks. Raises NotFound, Conflict."""
+        now = self._store.clock.now()
+        self._store.write(lambda connection: prices.withdraw(connection, price_id, now, by))
         self.refresh()

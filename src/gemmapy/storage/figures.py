@@ -117,6 +117,12 @@ def sums(connection: Connection, window: Window, by: By, which: Filter = EVERYTH
     return found
 
 
+def sums_of_ledger(connection: Connection, window: Window) -> Sums:
+    """The sums of every request in the window, from the ledger alone."""
+    within = and_(_m.created_at >= window.start, _m.created_at < window.end)
+    return Sums(*next(scan(connection, select(*_LEDGER_SUMS).select_from(llm_metrics).where(within))))
+
+
 def _key(by: By, table: Table, second: ColumnElement[Any] | Column[Any]) -> ColumnElement[Any]:
     if by == "quarter":
         return second

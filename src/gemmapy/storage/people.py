@@ -262,6 +262,11 @@ def project(connection: Connection, project_id: int) -> dict[str, Any]:
     raise NotFound(f"There is no project {project_id}.", hint="GET /api/admin/projects lists them.")
 
 
+def project_id_of(connection: Connection, name: str) -> int | None:
+    """The id behind a project's name, archived or not; None where there is none."""
+    return connection.execute(select(projects.c.id).where(projects.c.name == name)).scalar()
+
+
 def create_project(connection: Connection, name: str, now: datetime) -> int:
     """A new project's id. Raises InvalidRequest where the name is, or was, another's."""
     if connection.execute(select(projects.c.id).where(projects.c.name == name)).first() is not None:

@@ -24,7 +24,9 @@ def test_a_new_installation_is_seeded_once_and_each_price_says_where_it_is_from(
 
 
 def test_where_somebody_entered_a_price_first_nothing_is_seeded(store: Store, clock: FixedClock) -> None:
-    store.write(lambda connection: prices.append(connection, "phi", 1, 2, clock.now(), None))
+    store.write(
+        lambda connection: prices.append(connection, prices.NewPrice("phi", 1, 2, clock.now()), clock.now(), None)
+    )
     store.write(lambda connection: prices.seed(connection, clock.now()))
     with store.read() as connection:
         assert [price.model for price in prices.every_price(connection)] == ["phi"]
@@ -39,9 +41,13 @@ def test_prices_that_were_all_withdrawn_are_not_seeded_again(store: Store, clock
 
 
 def test_a_price_keeps_who_entered_it_and_its_predecessor(store: Store, clock: FixedClock) -> None:
-    first = store.write(lambda connection: prices.append(connection, "phi", 1, 2, clock.now(), 1))
+    first = store.write(
+        lambda connection: prices.append(connection, prices.NewPrice("phi", 1, 2, clock.now()), clock.now(), 1)
+    )
     clock.go_on(days=1)
-    second = store.write(lambda connection: prices.append(connection, "phi", 3, 4, clock.now(), 2))
+    second = store.write(
+        lambda connection: prices.append(connection, prices.NewPrice("phi", 3, 4, clock.now()), clock.now(), 2)
+    )
     with store.read() as connection:
         rows = connection.execute(table.select().order_by(table.c.id)).mappings().all()
         entered = {price.id: (price.input_nusd_per_1k, price.effective_at) for price in prices.every_price(connection)}
@@ -52,7 +58,7 @@ def test_a_price_keeps_who_entered_it_and_its_predecessor(store: Store, clock: F
 
 def test_a_price_and_its_revision_are_one_transaction(store: Store, clock: FixedClock) -> None:
     def fail(connection: Connection) -> None:
-        prices.append(connection, "phi", 1, 2, clock.now(), None)
+        prices.append(connection, prices.NewPrice("phi", 1, 2, clock.now()), clock.now(), None)
         raise RuntimeError("no")
 
     with store.read() as connection:

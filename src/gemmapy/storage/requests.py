@@ -1,0 +1,40 @@
+"""The request log: pages of the ledger by keyset, so that the thousandth page is as quick as the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from gemmapy.core.periods import Window
+from gemmapy.storage.figures import Filter
+from gemmapy.storage.tables import llm_metrics, projects, users
+
+
+def page(
+    connection: Connection,
+    window: Window | None,
+    which: Filter,
+    limit: int,
+    before: int | None,
+    *,
+    errors_only: bool = False,
+) -> Sequence[Mapping[str, Any]]:
+    """At most `limit` rows with an id below `before`, the newest first, with the names of user and project."""
+    m = llm_metrics.c
+    statement = (
+        select(llm_metrics, users.c.username, projects.c.name.label("project"))
+        .outerjoin(users, users.c.id == m.user_id)
+        .outerjoin(projects, projects.c.id == m.project_id)
+        .where(*which.conditions(llm_metrics))
+        .order_by(m.id.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(m.id < before)
+    if window is not None:
+        statement = statement.where(m.created_at >= window.start, m.created_at < window.end)
+    if errors_only:
+        statement = statement.where(m.error.is_(True))
+    return [dict(row) for row in connection.execute(statement).mappings()]

@@ -1,0 +1,116 @@
+"""Prices with a history over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.gateway import RunningGateway, gateway
+from tests.support.scripted import ScriptedUpstream, whole
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningGateway]:
+    folder: Path = tmp_path_factory.mktemp("prices")
+    with ScriptedUpstream("llama3") as upstream, gateway(folder / "d", f"ollama={upstream.url}") as running:
+        usage = {"prompt_eval_count": 1000, "eval_count": 1000, "eval_duration": 2_000_000_000}
+        upstream.on("/api/generate", whole({"response": "Hi", "done": True, **usage}))
+        yield running
+
+
+PRICES = "/api/admin/prices"
+
+
+def cost(api: RunningGateway) -> float:
+    return api.post("/api/ollama/generate", {"model": "llama3", "prompt": "x"}).json["cost"]
+
+
+def test_a_price_from_now_on_and_what_was_before(api: RunningGateway) -> None:
+    before = datetime.now(UTC)
+    entered = api.post(PRICES, {"model": "llama3", "input_cost": 1, "output_cost": "2", "source": "decision 7"})
+    assert entered.status == 201
+    assert cost(api) == 1 + 2
+    listed = api.get(PRICES).json["prices"]
+    assert next(price for price in listed if price["model"] == "llama3")["input_cost"] == 1
+    at = before.isoformat().replace("+00:00", "Z")
+    earlier = api.get(f"{PRICES}?at={at}").json["prices"]
+    assert next(price for price in earlier if price["model"] == "llama3")["input_cost"] == 0.00015
+    history = api.get(f"{PRICES}/history?model=LLAMA3").json["prices"]
+    assert [price["input_cost"] for price in history][:1] == [1]
+    assert (history[0]["source"], history[0]["entered_by"]) == ("decision 7", "admin")
+
+
+def test_a_price_can_have_parts_of_its_own(api: RunningGateway) -> None:
+    parts = {"request_cost": 0.5, "compute_cost": 0.25, "cached_input_cost": 0.1}
+    api.post(PRICES, {"model": "llama3", "input_cost": 1, "output_cost": 2, **parts})
+    assert cost(api) == pytest.approx(1 + 2 + 0.5 + 2 * 0.25)
+    api.post(PRICES, {"model": "llama3", "input_cost": 1, "output_cost": 2})
+
+
+def test_a_price_of_the_future_waits_and_can_be_withdrawn(api: RunningGateway) -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    now = cost(api)
+    made = api.post(PRICES, {"model": "llama3", "input_cost": 9, "output_cost": 9, "effective_at": tomorrow}).json
+    assert cost(api) == now
+    later = api.get(f"{PRICES}?at=2100-01-01T00:00:00Z").json["prices"]
+    assert next(price for price in later if price["model"] == "llama3")["input_cost"] == 9
+    assert api.request("DELETE", f"{PRICES}/{made['id']}").status == 200
+    assert api.request("DELETE", f"{PRICES}/{made['id']}").status == 404
+    history = api.get(f"{PRICES}/history").json["prices"]
+    assert next(price for price in history if price["id"] == made["id"])["withdrawn_at"] is not None
+
+
+def test_what_has_been_in_force_is_history(api: RunningGateway) -> None:
+    first = api.get(f"{PRICES}/history").json["prices"][-1]["id"]
+    answer = api.request("DELETE", f"{PRICES}/{first}")
+    assert (answer.status, answer.json["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"effective_at": "2020-01-01T00:00:00Z"}, "must lie in the future"),
+        ({"effective_at": "2100-01-01T00:00:00"}, "effective_at"),
+        ({"input_cost": -1}, "input_cost"),
+        ({"request_cost": "x"}, "request_cost"),
+        ({"color": "red"}, "there is no such field"),
+    ],
+)
+def test_a_price_that_makes_no_sense_is_refused(api: RunningGateway, change: dict[str, Any], says: str) -> None:
+    answer = api.post(PRICES, {"model": "llama3", "input_cost": 1, "output_cost": 1, **change})
+    assert answer.status == 400
+    assert says in answer.json["error"]
+
+
+def test_questions_can_be_narrowed_over_http(api: RunningGateway) -> None:
+    cost(api)
+    everything = api.get("/api/metrics/dashboard").json["total_requests"]
+    assert everything > 0
+    for narrowed, requests in (
+        ("model=llama3", everything),
+        ("model=nothing", 0),
+        ("endpoint=/api/ollama/generate", everything),
+        ("status=200", everything),
+        ("key=1", everything),
+        ("from=2020-01-01T00:00:00Z&to=2021-01-01T00:00:00Z", 0),
+        ("from=2020-01-01T00:00:00%2B02:00", everything),
+    ):
+        assert api.get(f"/api/metrics/dashboard?{narrowed}").json["total_requests"] == requests, narrowed
+        log = api.get(f"/api/metrics/requests?limit=1000&{narrowed}").json
+        assert (len(log["requests"]), log["next"]) == (requests, None), narrowed
+    series = api.get("/api/metrics/timeseries?interval=day&tz=Asia/Kathmandu&fill=true").json["data"]
+    assert len(series) == 8
+    assert len(api.get("/api/metrics/patterns").json["hours"]) == 168
+    for bad in ("to=2020-01-01T00:00:00Z", "from=yesterday", "status=-1", "project=none", "tz=Mars"):
+        assert api.get(f"/api/metrics/timeseries?{bad}").status == 400, bad
+
+
+def test_nobody_reads_anothers_requests(api: RunningGateway) -> None:
+    api.post("/api/admin/users", {"username": "eve", "password": "a long password"})
+    token = api.post("/api/login", {"username": "eve", "password": "a long password"}, key=None).json["token"]
+    assert api.get("/api/metrics/requests", key=token).json["requests"] == []
+    assert api.get("/api/metrics/requests?user_id=1", key=token).status == 403
+    assert api.get("/api/metrics/requests?key=1", key=token).json["requests"] == []
