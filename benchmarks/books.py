@@ -1,9 +1,9 @@
 """How fast the books are written and read: `python -m benchmarks.books --requests 1000000`.
 
-Generates requests of 50 models, 1,000 users and 90 days, skewed as use is (a few models and people do most of it), writes
-them through the same code as the gateway does, ledger, rollups and histograms in one transaction a batch, and asks every
-question of the dashboard, for a user and for everybody. A plain SQL aggregation of the same window over the ledger
-stands beside it.
+Generates requests of 50 models, 1,000 users and 90 days, skewed as use is (a few models and people do most of it),
+writes them through the same code as the gateway does, ledger, rollups and histograms in one transaction a batch, and
+asks every question of the dashboard, for a user and for everybody. A plain SQL aggregation of the same window over the
+ledger stands beside it.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class CostCalculator:
         span = window or last_days(days, self._store.clock.now())
         which = which if user_id is None else replace(which, user_id=user_id)
         with self._store.read() as connection:
-            models = figures.sums(connection, span, "model", which)
+            models = figures.sums(connection, span, "model", which, figures.SPENDING)
         total = sum(models.values(), Sums())
         return {
             "user_id": user_id,
@@ -195,7 +195,7 @@ class CostCalculator:
         span = last_days(BASED_ON_DAYS, self._store.clock.now())
         which = EVERYTHING if user_id is None else Filter(user_id=user_id)
         with self._store.read() as connection:
-            models = figures.sums(connection, span, "model", which)
+            models = figures.sums(connection, span, "model", which, figures.SPENDING)
         ranked = _dearest_first(models)
         spent_nusd = [spent.total_nusd for _, spent in ranked]
         daily = scaled(spent_nusd, 1, BASED_ON_DAYS)

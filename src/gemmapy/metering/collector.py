@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
+from sqlalchemy import Connection
 from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest, NotFound
@@ -32,6 +33,8 @@ from gemmapy.storage.store import Store
 
 RATINGS = (-1, 0, 1)
 NAME_LIMIT = 200
+LEDGER_LIMIT = 50_000
+"""Percentiles that rollups do not hold (a user's by model, say) are given for up to so many requests."""
 _OK, _FAILED = 200, 500
 
 
@@ -290,9 +293,9 @@ class MetricsCollector:
         span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
             models = figures.sums(connection, span, "model", which)
-            of_all = figures.histograms(connection, span, "all", which)
-            of_models = figures.histograms(connection, span, "model", which)
-        total = sum(models.values(), Sums())
+            total = sum(models.values(), Sums())
+            of_all = _histograms(connection, span, "all", which, total.requests)
+            of_models = _histograms(connection, span, "model", which, total.requests)
         return {
             "total_requests": total.requests,
             "errors": total.errors,
@@ -389,7 +392,8 @@ class MetricsCollector:
         span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
             endpoints = figures.sums(connection, span, "endpoint", which)
-            bins = figures.histograms(connection, span, "endpoint", which)
+            total = sum(endpoints.values(), Sums())
+            bins = _histograms(connection, span, "endpoint", which, total.requests)
         return {
             "endpoints": [
                 {
@@ -472,6 +476,15 @@ def _entry(row: Mapping[str, Any]) -> RequestEntry:
 
 def _busiest_first(groups: dict[str, Sums]) -> list[tuple[str, Sums]]:
     return sorted(groups.items(), key=lambda entry: (-entry[1].requests, entry[0]))
+
+
+def _histograms(
+    connection: Connection, span: Window, by: Literal["all", "model", "endpoint"], which: Filter, requests: int
+) -> dict[tuple[Any, str], dict[int, int]]:
+    """Where only the ledger could tell, and would have to read very much of it, nothing: the percentiles are None."""
+    if figures.histogram_source(by, which) is None and requests > LEDGER_LIMIT:
+        return {}
+    return figures.histograms(connection, span, by, which)
 
 
 def _percentiles(bins: dict[tuple[Any, str], dict[int, int]], group: str | None) -> Percentiles:

@@ -8,7 +8,9 @@ are additive columns like any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
 from math import ceil, log
 
 RELATIVE_ERROR = 0.01
@@ -43,3 +45,48 @@ def percentile(bins: Mapping[int, int], share: float) -> float | None:
         if seen > rank:
             return value_of(number)
     raise AssertionError("a rank is below the total")
+
+
+# A histogram at rest: of few bins, each bin and its count; of more, the counts from its first to its last bin as 32-bit
+# numbers, compressed. Many are added up as one large integer each, whose 32-bit lanes are the bins: one addition in
+# place of hundreds.
+_LANE_BITS = 32
+_HEAD = struct.Struct("<H")
+_PAIR = struct.Struct("<HI")
+_FEW = 24
+_OF_FEW = 0xFFFF
+"""The head of one of few bins, where others have their first bin."""
+
+
+def pack(bins: Mapping[int, int]) -> bytes:
+    """Counts by bin, for storing. No bin may have 2^32 or more; those with none are left out."""
+    counted = sorted((number - ZERO_BIN, count) for number, count in bins.items() if count)
+    if len(counted) <= _FEW:
+        return b"".join([_HEAD.pack(_OF_FEW), *(_PAIR.pack(*pair) for pair in counted)]) if counted else b""
+    first, last = counted[0][0], counted[-1][0]
+    lanes = [0] * (last - first + 1)
+    for lane, count in counted:
+        lanes[lane - first] = count
+    return _HEAD.pack(first) + zlib.compress(struct.pack(f"<{len(lanes)}I", *lanes), 1)
+
+
+def merge(packed: Iterable[bytes]) -> dict[int, int]:
+    """The counts of many histograms together, by bin."""
+    total = 0
+    few: dict[int, int] = {}
+    for one in packed:
+        if not one:
+            continue
+        (head,) = _HEAD.unpack_from(one)
+        if head == _OF_FEW:
+            for lane, count in _PAIR.iter_unpack(one[_HEAD.size :]):
+                few[lane] = few.get(lane, 0) + count
+        else:
+            total += int.from_bytes(zlib.decompress(one[_HEAD.size :]), "little") << (head * _LANE_BITS)
+    bins = {lane + ZERO_BIN: count for lane, count in few.items()}
+    if total:
+        lanes = total.to_bytes(-(-total.bit_length() // _LANE_BITS) * 4, "little")
+        for lane, (count,) in enumerate(struct.iter_unpack("<I", lanes)):
+            if count:
+                bins[lane + ZERO_BIN] = bins.get(lane + ZERO_BIN, 0) + count
+    return bins

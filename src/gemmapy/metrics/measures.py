@@ -8,7 +8,8 @@ cache; of no rows it is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import add, attrgetter
 
 from gemmapy.core.money import divide_half_even
 from gemmapy.core.records import Outcome
@@ -68,7 +69,7 @@ class Sums:
     rated_neutral: int = 0
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Sums(*map(add, _values(self), _values(other)))
 
     @property
     def avg_duration(self) -> float:
@@ -106,6 +107,7 @@ class Sums:
 
 
 COLUMNS = tuple(field.name for field in fields(Sums))
+_values = attrgetter(*COLUMNS)
 _PLACE = {name: place for place, name in enumerate(COLUMNS)}
 _KIND_PLACES = {code: _PLACE[column] for code, column in ERROR_KINDS.items()}
 

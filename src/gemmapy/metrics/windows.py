@@ -1,7 +1,7 @@
 """Cuts a window of time into whole rollup buckets and the broken edges that only the ledger can answer.
 
-Whole UTC days come from day buckets, the rest from quarter-hours (which every time zone's hours and days are made of),
-and what is left at both ends, less than a quarter of an hour each, from the ledger.
+Sixteen whole UTC days come from one bucket, whole days from day buckets, the rest from quarter-hours (which every time
+zone's hours and days are made of), and what is left at both ends, less than a quarter of an hour each, from the ledger.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from gemmapy.core.periods import Window
 
 QUARTER_S = 900
 DAY_S = 86_400
-GRAINS = (QUARTER_S, DAY_S)
+SPELL_S = 16 * DAY_S
+"""For questions over months: sixteen days, counted from 1970."""
+GRAINS = (QUARTER_S, DAY_S, SPELL_S)
+QUARTERS_ONLY = (QUARTER_S,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class Cut:
     edges: tuple[Window, ...]
 
 
-def cut(window: Window, *, days: bool = True) -> Cut:
-    """Cuts a window; without `days` everything whole is in quarter-hours, for series finer than a UTC day.
+def cut(window: Window, grains: tuple[int, ...] = GRAINS) -> Cut:
+    """Cuts a window into buckets of the given grains, as large ones as fit.
 
     Moments count to the millisecond, as the ledger keeps them.
     """
@@ -42,18 +45,20 @@ def cut(window: Window, *, days: bool = True) -> Cut:
     last = int(window.end.timestamp()) // QUARTER_S * QUARTER_S
     if first >= last:
         return Cut((), (window,) if window.start < window.end else ())
-    edges = tuple(
-        Window(start, end) for start, end in ((window.start, _at(first)), (_at(last), window.end)) if start < end
-    )
-    day_first, day_last = -(-first // DAY_S) * DAY_S, last // DAY_S * DAY_S
-    if not days or day_first >= day_last:
-        return Cut((Span(QUARTER_S, first, last),), edges)
-    spans = (
-        Span(QUARTER_S, first, day_first),
-        Span(DAY_S, day_first, day_last),
-        Span(QUARTER_S, day_last, last),
-    )
-    return Cut(tuple(span for span in spans if span.start < span.end), edges)
+    spans: list[Span] = []
+    rest = [(first, last)]
+    for grain in sorted(grains, reverse=True):
+        smaller: list[tuple[int, int]] = []
+        for start, end in rest:
+            whole_start, whole_end = -(-start // grain) * grain, end // grain * grain
+            if whole_start < whole_end:
+                spans.append(Span(grain, whole_start, whole_end))
+                smaller += [(start, whole_start), (whole_end, end)]
+            else:
+                smaller.append((start, end))
+        rest = [(start, end) for start, end in smaller if start < end]
+    ends = ((window.start, _at(first)), (_at(last), window.end))
+    return Cut(tuple(spans), tuple(Window(start, end) for start, end in ends if start < end))
 
 
 def _seconds_up(moment: datetime) -> int:

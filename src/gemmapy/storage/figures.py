@@ -5,7 +5,7 @@ What the sums mean is in `metrics/measures.py`, how a window is cut in `metrics/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,9 +14,9 @@ from sqlalchemy.sql import Select
 from sqlalchemy.sql.expression import literal_column
 
 from gemmapy.core.periods import Window
-from gemmapy.metrics.histogram import bin_of
+from gemmapy.metrics.histogram import bin_of, merge, pack
 from gemmapy.metrics.measures import COLUMNS, MEASURES, Sums, tpot_us
-from gemmapy.metrics.windows import Cut, cut
+from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTERS_ONLY, SPELL_S, Cut, cut
 from gemmapy.storage.engine import scan
 from gemmapy.storage.sums import SPEED, SUMS
 from gemmapy.storage.tables import (
@@ -30,7 +30,6 @@ from gemmapy.storage.tables import (
 )
 
 _m = llm_metrics.c
-_LEDGER_SUMS: list[ColumnElement[Any]] = [literal_column(text) for text in SUMS.values()]
 _SPEED: ColumnElement[Any] = literal_column(SPEED)
 By = Literal["all", "model", "endpoint", "user", "project", "quarter"]
 
@@ -79,21 +78,29 @@ def _rollup_for(by: By, which: Filter) -> Table | None:
     return None
 
 
-def sums(connection: Connection, window: Window, by: By, which: Filter = EVERYTHING) -> dict[Any, Sums]:
+def sums(
+    connection: Connection,
+    window: Window,
+    by: By,
+    which: Filter = EVERYTHING,
+    columns: tuple[str, ...] = COLUMNS,
+) -> dict[Any, Sums]:
     """The sums of each group in the window: by model, endpoint, user id, project id, quarter of an hour (its first
     second since 1970), or of `"all"` together, under the key None.
 
-    Groups without requests are left out; so are, of projects, the requests that have none.
+    Groups without requests are left out; so are, of projects, the requests that have none. Only the `columns` are
+    read; the others are 0.
     """
     table = _rollup_for(by, which)
-    pieces = cut(window, days=by != "quarter") if table is not None else Cut((), (window,))
+    grains = QUARTERS_ONLY if by == "quarter" else GRAINS
+    pieces = cut(window, grains) if table is not None else Cut((), (window,))
     found: dict[Any, Sums] = {}
     statements: list[Select[Any]] = []
     for span in pieces.spans:
         assert table is not None
         key = _key(by, table, table.c.bucket)
         statements.append(
-            select(key, *(func.sum(table.c[name]) for name in COLUMNS))
+            select(key, *(func.sum(table.c[name]) for name in columns))
             .where(table.c.grain == span.grain, table.c.bucket >= span.start, table.c.bucket < span.end)
             .where(*which.conditions(table))
             .group_by(key)
@@ -102,25 +109,119 @@ def sums(connection: Connection, window: Window, by: By, which: Filter = EVERYTH
         second: ColumnElement[Any] = literal_column("CAST(strftime('%s', created_at) AS INTEGER) / 900 * 900")
         key = _key(by, llm_metrics, second)
         statements.append(
-            select(key, *_LEDGER_SUMS)
+            select(key, *_of_ledger(columns))
             .select_from(llm_metrics)
-            .where(_m.created_at >= edge.start, _m.created_at < edge.end)
-            .where(*which.conditions(llm_metrics), *([_m.project_id.is_not(None)] if by == "project" else []))
+            .where(_within(edge), *_beside_time(which, pieces))
+            .where(*([_m.project_id.is_not(None)] if by == "project" else []))
             .group_by(key)
         )
     for statement in statements:
-        for cells in scan(connection, statement):
-            part = Sums(*cells[1:])
-            if part.requests or any(cells[1:]):
-                known = found.get(cells[0])
-                found[cells[0]] = part if known is None else known + part
+        for group, *values in scan(connection, statement):
+            if any(values):
+                part = Sums(**dict(zip(columns, values, strict=True)))
+                found[group] = found[group] + part if group in found else part
     return found
+
+
+SPENDING = (
+    *("requests", "prompt_tokens", "response_tokens", "prompt_nusd", "response_nusd", "total_nusd"),
+    *("unpriced_requests", "unpriced_tokens"),
+)
+"""The columns that say what was spent."""
+
+
+def by_user_and_model(connection: Connection, window: Window) -> dict[tuple[int, str | None], dict[str, Sums]]:
+    """What each user spent by model (`SPENDING`); the user as id and name, which is None once deleted."""
+    names: Mapping[int, str | None] = {
+        row["id"]: row["username"] for row in connection.execute(select(users.c.id, users.c.username)).mappings()
+    }
+    pieces = cut(window)
+    r = rollup_users.c
+    statements = [
+        select(r.user_id, r.model, *(func.sum(r[name]) for name in SPENDING))
+        .where(r.grain == span.grain, r.bucket >= span.start, r.bucket < span.end)
+        .group_by(r.user_id, r.model)
+        for span in pieces.spans
+    ] + [
+        select(_m.user_id, _m.model, *_of_ledger(SPENDING)).where(_within(edge)).group_by(_m.user_id, _m.model)
+        for edge in pieces.edges
+    ]
+    added: dict[tuple[int, str], list[int]] = {}
+    for statement in statements:
+        for user_id, model, *values in scan(connection, statement):
+            known = added.get((user_id, model))
+            added[user_id, model] = values if known is None else [a + b for a, b in zip(known, values, strict=True)]
+    found: dict[tuple[int, str | None], dict[str, Sums]] = {}
+    for (user_id, model), values in added.items():
+        part = Sums(**dict(zip(SPENDING, values, strict=True)))
+        found.setdefault((user_id, names.get(user_id)), {})[model] = part
+    return found
+
+
+def histograms(
+    connection: Connection, window: Window, by: Literal["all", "model", "endpoint"], which: Filter = EVERYTHING
+) -> dict[tuple[Any, str], dict[int, int]]:
+    """The bins of each group and measure in the window, by (group, measure's name); the group of all is None.
+
+    From rollups where nothing is filtered, or one thing alone and that is not split further; else from the ledger.
+    """
+    source = histogram_source(by, which)
+    pieces = Cut((), (window,)) if source is None else cut(window, source.grains)
+    packed: dict[tuple[Any, str], list[bytes]] = {}
+    h = rollup_histograms.c
+    for span in pieces.spans:
+        assert source is not None
+        statement = (
+            select(h.name, h.measure, h.bins)
+            .where(h.grain == span.grain, h.bucket >= span.start, h.bucket < span.end, h.scope == source.scope)
+            .where(*([] if source.name is None else [h.name == source.name]))
+        )
+        for group, place, bins in scan(connection, statement):
+            key: tuple[Any, str] = (None if by == "all" else group, MEASURES[int(place)])
+            packed.setdefault(key, []).append(bins)
+    counted: dict[tuple[Any, str], dict[int, int]] = {}
+    for edge in pieces.edges:
+        group_of = literal(None) if by == "all" else llm_metrics.c[by]
+        statement = select(group_of, _m.duration_ms, _m.ttft_ms, _SPEED).where(
+            _within(edge), _m.cached.is_(False), *_beside_time(which, pieces)
+        )
+        for group, duration_ms, ttft_ms, speed in scan(connection, statement):
+            tpot = None if speed is None else tpot_us(speed)
+            for of, value in zip(MEASURES, (duration_ms, ttft_ms, speed, tpot), strict=True):
+                if value is not None:
+                    bins = counted.setdefault((group, of), {})
+                    number = bin_of(value)
+                    bins[number] = bins.get(number, 0) + 1
+    for key, bins in counted.items():
+        packed.setdefault(key, []).append(pack(bins))
+    return {key: merge(many) for key, many in packed.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which histograms answer: of one scope, of one name in it or of all."""
+
+    scope: str
+    name: str | None
+    grains: tuple[int, ...] = GRAINS
+
+
+def histogram_source(by: Literal["all", "model", "endpoint"], which: Filter) -> Source | None:
+    """Rollups answer what is filtered by nothing, or by one thing alone; None leaves it to the ledger."""
+    asked = which.dimensions
+    if by == "all":
+        if not asked:
+            return Source("all", "")
+        if asked == frozenset(["user_id"]):
+            return Source("user", str(which.user_id), (DAY_S, SPELL_S))
+        by = "model" if "model" in asked else "endpoint"
+    return Source(by, getattr(which, by)) if asked <= {by} else None
 
 
 def sums_of_ledger(connection: Connection, window: Window) -> Sums:
     """The sums of every request in the window, from the ledger alone."""
-    within = and_(_m.created_at >= window.start, _m.created_at < window.end)
-    return Sums(*next(scan(connection, select(*_LEDGER_SUMS).select_from(llm_metrics).where(within))))
+    statement = select(*_of_ledger(COLUMNS)).select_from(llm_metrics).where(_within(window))
+    return Sums(*next(scan(connection, statement)))
 
 
 def _key(by: By, table: Table, second: ColumnElement[Any] | Column[Any]) -> ColumnElement[Any]:
@@ -129,72 +230,22 @@ def _key(by: By, table: Table, second: ColumnElement[Any] | Column[Any]) -> Colu
     return literal(None) if by == "all" else table.c[_COLUMN_OF[by]]
 
 
-def by_user_and_model(connection: Connection, window: Window) -> dict[tuple[int, str | None], dict[str, Sums]]:
-    """Each user's sums by model; the user as id and name, which is None once deleted."""
-    names: Mapping[int, str | None] = {
-        row["id"]: row["username"] for row in connection.execute(select(users.c.id, users.c.username)).mappings()
-    }
-    found: dict[tuple[int, str | None], dict[str, Sums]] = {}
-    for user_id, model, part in _user_models(connection, cut(window)):
-        mine = found.setdefault((user_id, names.get(user_id)), {})
-        mine[model] = mine[model] + part if model in mine else part
-    return found
+def _of_ledger(columns: tuple[str, ...]) -> list[ColumnElement[Any]]:
+    return [literal_column(SUMS[name]) for name in columns]
 
 
-def _user_models(connection: Connection, pieces: Cut) -> Iterator[tuple[int, str, Sums]]:
-    for span in pieces.spans:
-        r = rollup_users.c
-        statement = (
-            select(r.user_id, r.model, *(func.sum(r[name]) for name in COLUMNS))
-            .where(r.grain == span.grain, r.bucket >= span.start, r.bucket < span.end)
-            .group_by(r.user_id, r.model)
-        )
-        for cells in scan(connection, statement):
-            yield cells[0], cells[1], Sums(*cells[2:])
-    for edge in pieces.edges:
-        within = and_(_m.created_at >= edge.start, _m.created_at < edge.end)
-        statement = select(_m.user_id, _m.model, *_LEDGER_SUMS).where(within).group_by(_m.user_id, _m.model)
-        for cells in scan(connection, statement):
-            yield cells[0], cells[1], Sums(*cells[2:])
+def _within(window: Window) -> ColumnElement[bool]:
+    return and_(_m.created_at >= window.start, _m.created_at < window.end)
 
 
-def histograms(
-    connection: Connection, window: Window, by: Literal["all", "model", "endpoint"], which: Filter = EVERYTHING
-) -> dict[tuple[Any, str], dict[int, int]]:
-    """The bins of each group and measure in the window, by (group, measure's name).
+def _beside_time(which: Filter, pieces: Cut) -> list[ColumnElement[bool]]:
+    """The filter over the ledger. Of a broken edge the index over time must be used, which is told by hiding the
+    columns from the others: a quarter of an hour is less than a user's whole life."""
+    if not pieces.spans:
+        return which.conditions(llm_metrics)
+    return [_unindexed(condition) for condition in which.conditions(llm_metrics)]
 
-    From rollups where only model and endpoint are asked for, else from the ledger.
-    """
-    found: dict[tuple[Any, str], dict[int, int]] = {}
 
-    def count(group: Any, measure: int, number: int, times: int) -> None:
-        bins = found.setdefault((group, MEASURES[measure]), {})
-        bins[number] = bins.get(number, 0) + times
-
-    from_rollups = which.dimensions <= {"model", "endpoint"}
-    pieces = cut(window) if from_rollups else Cut((), (window,))
-    h = rollup_histograms.c
-    for span in pieces.spans:
-        key = literal(None) if by == "all" else h[by]
-        whole = by == "all" and not which.dimensions
-        statement = (
-            select(key, h.measure, h.bin, func.sum(h.count))
-            .where(h.grain == span.grain, h.bucket >= span.start, h.bucket < span.end)
-            .where(h.model == "" if whole else h.model != "", *which.conditions(rollup_histograms))
-            .group_by(key, h.measure, h.bin)
-        )
-        for group, measure, number, times in scan(connection, statement):
-            count(group, measure, number, times)
-    for edge in pieces.edges:
-        key = literal(None) if by == "all" else llm_metrics.c[by]
-        statement = (
-            select(key, _m.duration_ms, _m.ttft_ms, _SPEED)
-            .where(_m.created_at >= edge.start, _m.created_at < edge.end, _m.cached.is_(False))
-            .where(*which.conditions(llm_metrics))
-        )
-        for group, duration_ms, ttft_ms, speed in scan(connection, statement):
-            tpot = None if speed is None else tpot_us(speed)
-            for measure, value in enumerate((duration_ms, ttft_ms, speed, tpot)):
-                if value is not None:
-                    count(group, measure, bin_of(value), 1)
-    return found
+def _unindexed(condition: Any) -> ColumnElement[bool]:
+    hidden: ColumnElement[Any] = literal_column(f"+{condition.left.name}", condition.left.type)
+    return hidden == condition.right

@@ -1,9 +1,9 @@
 """Rollups: additive totals beside the ledger, written in the same transaction as its rows.
 
 Each row is kept by one writer (its slot is part of the key), so that two never wait for one row; readers add them up.
-Grains are a quarter of an hour and a UTC day. The dimensions: everything, model x endpoint, user x model, project x
-model; histograms for everything and for model x endpoint. What the ledger's SQL (`figures.py`) says of a bucket and
-what stands here is the same, and `differences` proves it.
+The dimensions: everything, model x endpoint, user x model, project x model; histograms of everything, of each model, of
+each endpoint and of each user. The grains are a quarter of an hour, a UTC day, and sixteen of them. What the
+ledger's SQL (`sums.py`) says of a bucket is what stands here, and `differences` proves it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import Connection, RowMapping, Table, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from gemmapy.core.records import Outcome
-from gemmapy.metrics.histogram import bin_of
+from gemmapy.metrics.histogram import bin_of, merge, pack
 from gemmapy.metrics.measures import COLUMNS, bins_of, rating_column, sums_of, tpot_us
-from gemmapy.metrics.windows import DAY_S, GRAINS
+from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, SPELL_S
 from gemmapy.storage.engine import scan
 from gemmapy.storage.sums import SPEED, SUMS
 from gemmapy.storage.tables import (
@@ -42,25 +42,34 @@ _DIMENSIONS: dict[Table, tuple[str, ...]] = {
     rollup_users: ("user_id", "model"),
     rollup_projects: ("project_id", "model"),
 }
-_NO_NAME = ""
-"""In place of model and endpoint: the histogram of everything."""
+_TABLES = (*_DIMENSIONS, rollup_histograms)
+_SECOND = "CAST(strftime('%s', created_at) AS INTEGER)"
+HistogramKey = tuple[str, str, int]
+"""Scope, name and measure."""
+_FIND_BINS = (
+    "SELECT bins FROM rollup_histograms"
+    " WHERE grain = ? AND bucket = ? AND scope = ? AND name = ? AND measure = ? AND writer = ?"
+)
+_PUT_BINS = (
+    "INSERT INTO rollup_histograms (grain, bucket, scope, name, measure, writer, bins) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET bins = excluded.bins"
+)
 
 
 @cache
 def _add(table: Table) -> str:
     """Adds to a row, or makes it. Compiled once, since the writer runs it for every batch."""
     keys = [column.name for column in table.primary_key]
-    values = [column.name for column in table.columns if column.name not in keys]
-    names = ", ".join([*keys, *values])
-    marks = ", ".join("?" * (len(keys) + len(values)))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in values)
+    names = ", ".join([*keys, *COLUMNS])
+    marks = ", ".join("?" * (len(keys) + len(COLUMNS)))
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
     return f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO UPDATE SET {added}"  # noqa: S608
 
 
 def add(connection: Connection, writer: int, outcomes: Iterable[Outcome], now: datetime) -> None:
     """Adds requests that are recorded at `now`."""
     groups: dict[Table, dict[tuple[Any, ...], list[int]]] = {table: {} for table in _DIMENSIONS}
-    bins: defaultdict[tuple[str, str, int, int], int] = defaultdict(int)
+    bins: defaultdict[HistogramKey, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     for outcome in outcomes:
         intent = outcome.intent
         sums = sums_of(outcome)
@@ -70,26 +79,38 @@ def add(connection: Connection, writer: int, outcomes: Iterable[Outcome], now: d
         if intent.project_id is not None:
             _put(groups[rollup_projects], (intent.project_id, intent.model), sums)
         for measure, number in bins_of(outcome):
-            bins[_NO_NAME, _NO_NAME, measure, number] += 1
-            bins[intent.model, intent.endpoint, measure, number] += 1
+            for scope, name in _scopes(intent.user_id, intent.model, intent.endpoint):
+                bins[scope, name, measure][number] += 1
     seconds = int(now.timestamp())
+    # The driver's own cursor: a lone request touches some fifty rows, and a layer between would cost more than they do.
+    cursor: Any = connection.connection.cursor()
     for grain in GRAINS:
         bucket = seconds // grain * grain
         for table, entries in groups.items():
-            if entries:
-                rows = [(grain, bucket, *key, writer, *sums) for key, sums in entries.items()]
-                connection.exec_driver_sql(_add(table), rows)
-        if bins:
-            rows = [(grain, bucket, *key, writer, count) for key, count in bins.items()]
-            connection.exec_driver_sql(_add(rollup_histograms), rows)
+            rows = [(grain, bucket, *key, writer, *sums) for key, sums in entries.items()]
+            cursor.executemany(_add(table), rows)
+        packed: list[tuple[Any, ...]] = []
+        for key, counted in bins.items():
+            if key[0] == "user" and grain == QUARTER_S:
+                continue
+            place = (grain, bucket, *key, writer)
+            known = cursor.execute(_FIND_BINS, place).fetchone()
+            packed.append((*place, pack(counted) if known is None else pack(merge((known[0], pack(counted))))))
+        cursor.executemany(_PUT_BINS, packed)
+    cursor.close()
+
+
+def _scopes(user_id: int, model: str, endpoint: str) -> tuple[tuple[str, str], ...]:
+    """What a request is counted under. Users have no quarter-hours: there would be nearly as many as requests."""
+    return ("all", ""), ("model", model), ("endpoint", endpoint), ("user", str(user_id))
 
 
 def _put(entries: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], sums: list[int]) -> None:
     known = entries.get(key)
-    entries[key] = list(sums) if known is None else [a + b for a, b in zip(known, sums, strict=True)]
+    entries[key] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
 
 
-def rerate(connection: Connection, writer: int, row: Any, old: int | None, new: int) -> None:
+def rerate(connection: Connection, writer: int, row: RowMapping, old: int | None, new: int) -> None:
     """Moves a request's rating; `row` is its row of the ledger."""
     sums = [0] * len(COLUMNS)
     if old is not None:
@@ -123,86 +144,130 @@ def days_of_ledger(connection: Connection) -> Iterator[int]:
     day = func.date(llm_metrics.c.created_at)
     texts = connection.execute(select(day).distinct().where(llm_metrics.c.created_at.is_not(None))).scalars()
     days = {int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) for text in texts}
-    for table in (*_DIMENSIONS, rollup_histograms):
-        days |= {b // DAY_S * DAY_S for b in connection.execute(select(table.c.bucket).distinct()).scalars()}
+    for table in _TABLES:
+        buckets = connection.execute(select(table.c.bucket).distinct().where(table.c.grain != SPELL_S)).scalars()
+        days |= {bucket // DAY_S * DAY_S for bucket in buckets}
     yield from sorted(days)
 
 
 def rebuild(connection: Connection, day: int | None = None) -> None:
-    """Makes the rollups, of one UTC day or of all, of what the ledger says."""
+    """Makes the rollups, of one UTC day and the spell of sixteen that it is in or of all, of what the ledger says."""
     days = [day] if day is not None else list(days_of_ledger(connection))
     for one in days:
-        for table in (*_DIMENSIONS, rollup_histograms):
-            connection.execute(delete(table).where(table.c.bucket >= one, table.c.bucket < one + DAY_S))
-            keys = [column.name for column in table.primary_key]
-            place = keys.index("writer")
-            rows = [
-                dict(zip([c.name for c in table.columns], (*key[:place], REBUILT, *key[place:], *values), strict=True))
-                for key, values in _recount(connection, table, one).items()
-            ]
-            if rows:
-                connection.execute(insert(table), rows)
+        _replace(connection, one, one + DAY_S, (QUARTER_S, DAY_S))
+    for spell in sorted({one // SPELL_S * SPELL_S for one in days}):
+        _replace(connection, spell, spell + SPELL_S, (SPELL_S,))
+
+
+def _replace(connection: Connection, start: int, end: int, grains: tuple[int, ...]) -> None:
+    for table in _TABLES:
+        within = (table.c.grain.in_(grains), table.c.bucket >= start, table.c.bucket < end)
+        connection.execute(delete(table).where(*within))
+        place = [column.name for column in table.primary_key].index("writer")
+        names = [column.name for column in table.columns]
+        rows = [
+            dict(zip(names, (*key[:place], REBUILT, *key[place:], *values), strict=True))
+            for key, values in _should_be(connection, table, start, end, grains).items()
+        ]
+        if rows:
+            connection.execute(insert(table), rows)
 
 
 def differences(connection: Connection, day: int) -> Iterator[Difference]:
-    """Where the rollups of one UTC day are not what its ledger says."""
-    for table in (*_DIMENSIONS, rollup_histograms):
-        keys = [column.name for column in table.primary_key if column.name != "writer"]
-        values = [column.name for column in table.columns if column.name not in (*keys, "writer")]
-        counted = _recount(connection, table, day)
-        stated = _stated(connection, table, keys, values, day)
-        for key in sorted(counted.keys() | stated.keys(), key=repr):
-            ours, theirs = counted.get(key), stated.get(key)
-            for place, column in enumerate(values):
-                ledger = None if ours is None else ours[place]
-                rollup = None if theirs is None else theirs[place]
-                if (ledger or 0) != (rollup or 0):
-                    yield Difference(table.name, dict(zip(keys, key, strict=True)), column, ledger, rollup)
+    """Where the quarter-hours and the day of one UTC day are not what its ledger says, or the spell not its days."""
+    spell = day // SPELL_S * SPELL_S
+    for table in _TABLES:
+        yield from _compare(connection, table, day, day + DAY_S, (QUARTER_S, DAY_S))
+        yield from _compare(connection, table, spell, spell + SPELL_S, (SPELL_S,))
 
 
-def _stated(
-    connection: Connection, table: Table, keys: list[str], values: list[str], day: int
-) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    columns = [table.c[name] for name in keys]
-    statement = (
-        select(*columns, *(func.sum(table.c[name]) for name in values))
-        .where(table.c.bucket >= day, table.c.bucket < day + DAY_S)
-        .group_by(*columns)
+def _compare(
+    connection: Connection, table: Table, start: int, end: int, grains: tuple[int, ...]
+) -> Iterator[Difference]:
+    keys = [column.name for column in table.primary_key if column.name != "writer"]
+    values = ["bins"] if table is rollup_histograms else list(COLUMNS)
+    should_be = _should_be(connection, table, start, end, grains)
+    stated = _stated(connection, table, start, end, grains)
+    for key in sorted(should_be.keys() | stated.keys(), key=repr):
+        ours, theirs = should_be.get(key), stated.get(key)
+        if ours == theirs:
+            continue
+        for place, column in enumerate(values):
+            ledger, rollup = (None if side is None else side[place] for side in (ours, theirs))
+            if column == "bins":
+                ledger, rollup = (None if side is None else sum(merge([side]).values()) for side in (ledger, rollup))
+                column = "number of values" if ledger != rollup else "distribution"
+            elif (ledger or 0) == (rollup or 0):
+                continue
+            yield Difference(table.name, dict(zip(keys, key, strict=True)), column, ledger, rollup)
+
+
+Contents = dict[tuple[Any, ...], tuple[Any, ...]]
+"""A rollup's values by its keys, the writers added up; rows of nothing but zeros are left out."""
+
+
+def _stated(connection: Connection, table: Table, start: int, end: int, grains: tuple[int, ...]) -> Contents:
+    """What the rollup says."""
+    keys = [column for column in table.primary_key if column.name != "writer"]
+    within = (table.c.grain.in_(grains), table.c.bucket >= start, table.c.bucket < end)
+    if table is rollup_histograms:
+        found: defaultdict[tuple[Any, ...], list[bytes]] = defaultdict(list)
+        for *key, packed in scan(connection, select(*keys, table.c.bins).where(*within)):
+            found[tuple(key)].append(packed)
+        return {key: (pack(merge(many)),) for key, many in found.items()}
+    statement = select(*keys, *(func.sum(table.c[name]) for name in COLUMNS)).where(*within).group_by(*keys)
+    rows = ((cells[: len(keys)], cells[len(keys) :]) for cells in scan(connection, statement))
+    return {key: values for key, values in rows if any(values)}
+
+
+def _should_be(connection: Connection, table: Table, start: int, end: int, grains: tuple[int, ...]) -> Contents:
+    """What it should say: counted from the ledger, or for spells of sixteen days from the rollup of their days."""
+    if grains == (SPELL_S,):
+        found: Contents = {}
+        gathered: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
+        for (_, bucket, *rest), values in _stated(connection, table, start, end, (DAY_S,)).items():
+            gathered[SPELL_S, bucket // SPELL_S * SPELL_S, *rest].append(values)
+        for key, parts in gathered.items():
+            if table is rollup_histograms:
+                found[key] = (pack(merge(part[0] for part in parts)),)
+            else:
+                found[key] = tuple(sum(column) for column in zip(*parts, strict=True))
+        return found
+    first, last = (time_text(datetime.fromtimestamp(second, UTC)) for second in (start, end))
+    where = f"created_at >= '{first}' AND created_at < '{last}'"
+    return (
+        _histograms(connection, where, grains)
+        if table is rollup_histograms
+        else _sums(connection, table, where, grains)
     )
-    found: dict[tuple[Any, ...], tuple[int, ...]] = {}
-    for cells in scan(connection, statement):
-        if any(cells[len(keys) :]):
-            found[cells[: len(keys)]] = cells[len(keys) :]
+
+
+def _sums(connection: Connection, table: Table, where: str, grains: tuple[int, ...]) -> Contents:
+    names = _DIMENSIONS[table]
+    known = "".join(f" AND {name} IS NOT NULL" for name in names)
+    found: Contents = {}
+    for grain in grains:
+        keys = [f"{_SECOND} / {grain} * {grain}", *names]
+        sql = f"SELECT {', '.join([*keys, *SUMS.values()])} FROM llm_metrics WHERE {where}{known} "  # noqa: S608
+        for cells in scan(connection, sql + f"GROUP BY {', '.join(keys)}"):
+            found[(grain, *cells[: len(keys)])] = cells[len(keys) :]
     return found
 
 
-def _recount(connection: Connection, table: Table, day: int) -> dict[tuple[Any, ...], tuple[int, ...]]:
-    """What one rollup of a day should be, by its keys without the writer, counted from the ledger."""
-    start, end = (time_text(datetime.fromtimestamp(second, UTC)) for second in (day, day + DAY_S))
-    second = "CAST(strftime('%s', created_at) AS INTEGER)"
-    where = f"created_at >= '{start}' AND created_at < '{end}'"
-    found: dict[tuple[Any, ...], tuple[int, ...]] = {}
-    if table is not rollup_histograms:
-        names = _DIMENSIONS[table]
-        for grain in GRAINS:
-            keys = [f"{second} / {grain} * {grain}", *names]
-            known = "".join(f" AND {name} IS NOT NULL" for name in names)
-            sql = f"SELECT {', '.join([*keys, *SUMS.values()])} FROM llm_metrics WHERE {where}{known} "  # noqa: S608
-            for cells in scan(connection, sql + f"GROUP BY {', '.join(keys)}"):
-                found[(grain, *cells[: len(keys)])] = cells[len(keys) :]
-        return found
+def _histograms(connection: Connection, where: str, grains: tuple[int, ...]) -> Contents:
     sql = (
-        f"SELECT {second}, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
+        f"SELECT {_SECOND}, user_id, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
         f" FROM llm_metrics WHERE {where} AND cached = 0"
     )
-    counts: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-    for moment, model, endpoint, duration_ms, ttft_ms, speed in scan(connection, sql):
+    counts: defaultdict[tuple[Any, ...], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for moment, user_id, model, endpoint, duration_ms, ttft_ms, speed in scan(connection, sql):
         tpot = None if speed is None else tpot_us(speed)
         for measure, value in enumerate((duration_ms, ttft_ms, speed, tpot)):
             if value is not None:
                 number = bin_of(value)
-                for grain in GRAINS:
-                    bucket = moment // grain * grain
-                    counts[grain, bucket, _NO_NAME, _NO_NAME, measure, number] += 1
-                    counts[grain, bucket, model, endpoint, measure, number] += 1
-    return {key: (count,) for key, count in counts.items()}
+                for grain in grains:
+                    for scope, name in _scopes(user_id, model, endpoint):
+                        if scope == "user" and grain == QUARTER_S:
+                            continue
+                        counts[grain, moment // grain * grain, scope, name, measure][number] += 1
+    return {key: (pack(bins),) for key, bins in counts.items()}

@@ -240,17 +240,17 @@ rollup_projects = _rollup(
     "rollup_projects", Column("project_id", _Id, primary_key=True), Column("model", Text, primary_key=True)
 )
 rollup_histograms = Table(
-    # How many requests have a value in a bin (metrics/histogram.py); model and endpoint are '' for all together.
+    # How many requests have a value in which bin, packed (metrics/histogram.py): of all requests (scope 'all'), of a
+    # model, of an endpoint.
     "rollup_histograms",
     metadata,
     Column("grain", Integer, primary_key=True),
     Column("bucket", Integer, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("endpoint", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
     Column("measure", Integer, primary_key=True),  # a place in metrics.measures.MEASURES
-    Column("bin", Integer, primary_key=True),
     Column("writer", Integer, primary_key=True),
-    Column("count", BigInteger, nullable=False),
+    Column("bins", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -32,7 +32,7 @@ def test_books_that_balance_are_said_to(used: Store) -> None:
     [
         "UPDATE rollup_users SET total_nusd = total_nusd + 1 WHERE user_id = 2 AND grain = 86400",
         "DELETE FROM rollup_models WHERE grain = 900",
-        "UPDATE rollup_histograms SET count = count + 1 WHERE bin = 0",
+        "DELETE FROM rollup_histograms WHERE measure = 0",
         "INSERT INTO rollup_projects (grain, bucket, project_id, model, writer, requests, "
         "errors, errors_upstream, errors_timeout, errors_refused, errors_interrupted, left, cache_hits, estimated, "
         "prompt_tokens, response_tokens, cached_prompt_tokens, total_tokens, prompt_nusd, response_nusd, total_nusd, "

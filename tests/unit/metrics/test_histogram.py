@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmapy.metrics.histogram import bin_of, percentile, value_of
+from gemmapy.metrics.histogram import bin_of, merge, pack, percentile, value_of
 
 VALUES = st.lists(st.integers(0, 10**12), min_size=1, max_size=300)
 
@@ -35,3 +35,14 @@ def test_a_percentile_of_merged_histograms_is_that_of_all_values_within_1_percen
 def test_of_nothing_there_is_no_percentile() -> None:
     assert percentile({}, 0.5) is None
     assert percentile({3: 0}, 0.5) is None
+
+
+BINS = st.dictionaries(st.integers(-1, 1700), st.integers(0, 10**6), max_size=40)
+
+
+@given(st.lists(BINS, max_size=8))
+def test_packed_histograms_add_up_to_the_same_counts(many: list[dict[int, int]]) -> None:
+    expected: Counter[int] = Counter()
+    for bins in many:
+        expected.update(bins)
+    assert merge(map(pack, many)) == {number: count for number, count in expected.items() if count}

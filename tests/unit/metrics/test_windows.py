@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmapy.core.periods import Window
-from gemmapy.metrics.windows import DAY_S, QUARTER_S, cut
+from gemmapy.metrics.windows import GRAINS, QUARTER_S, QUARTERS_ONLY, SPELL_S, cut
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(0, 60 * 86_400_000).map(lambda since_ms: BEGIN + timedelta(milliseconds=since_ms))
@@ -19,7 +19,7 @@ MOMENTS = st.integers(0, 60 * 86_400_000).map(lambda since_ms: BEGIN + timedelta
 def test_the_pieces_put_together_are_the_window(start: datetime, length_ms: int, days: bool) -> None:
     length = timedelta(milliseconds=length_ms)
     window = Window(start, start + length)
-    pieces = cut(window, days=days)
+    pieces = cut(window, GRAINS if days else QUARTERS_ONLY)
     spans = [(datetime.fromtimestamp(s.start, UTC), datetime.fromtimestamp(s.end, UTC)) for s in pieces.spans]
     ordered = sorted([*spans, *((edge.start, edge.end) for edge in pieces.edges)])
     if length:
@@ -37,5 +37,5 @@ def test_the_pieces_put_together_are_the_window(start: datetime, length_ms: int,
 @given(MOMENTS)
 def test_long_windows_are_days_in_the_middle(start: datetime) -> None:
     pieces = cut(Window(start, start + timedelta(days=90)))
-    assert max(span.end - span.start for span in pieces.spans if span.grain == DAY_S) >= 89 * DAY_S
-    assert sum((span.end - span.start) // span.grain for span in pieces.spans) < 90 + 2 * 96
+    assert sum(span.end - span.start for span in pieces.spans if span.grain == SPELL_S) >= 4 * SPELL_S
+    assert sum((span.end - span.start) // span.grain for span in pieces.spans) <= 5 + 2 * 15 + 2 * 95
