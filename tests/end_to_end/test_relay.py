@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from tests.support.gateway import RunningGateway, gateway
-from tests.support.scripted import ScriptedUpstream, chunked, ndjson, sse, whole
+from tests.support.scripted import Hold, ScriptedUpstream, chunked, ndjson, sse, whole
 
 OLLAMA_DONE = {
     "model": "llama3",
@@ -108,6 +108,23 @@ def test_usage_that_the_client_asked_for_stays(running: RunningGateway, ollama: 
     asked = b'{"model":"llama3","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
     assert running.post("/v1/chat/completions", asked).body == b"".join(events)
     assert ollama.asked("/v1/chat/completions")[0].body == asked
+
+
+def test_usage_in_every_chunk_does_not_hold_the_text_back(running: RunningGateway, ollama: ScriptedUpstream) -> None:
+    hold = Hold()
+    first = _event(
+        json.dumps({"choices": [{"delta": {"content": "Hi"}}], "usage": {**OPENAI_USAGE, "total_tokens": 1}})
+    )
+    ollama.on(
+        "/v1/chat/completions", chunked([first, hold, OPENAI_FINISH, OPENAI_USAGE_EVENT, DONE], "text/event-stream")
+    )
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"model": "llama3", "messages": [], "stream": True, "stream_options": options}
+    response = running.request("POST", "/v1/chat/completions", asked, preload=False)
+    assert response.read1(10_000) == first
+    hold.event.set()
+    assert response.read().endswith(DONE)
+    assert running.row()["total_tokens"] == 19
 
 
 def test_usage_in_a_text_is_left_alone(running: RunningGateway, ollama: ScriptedUpstream) -> None:

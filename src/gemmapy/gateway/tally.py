@@ -233,7 +233,8 @@ class Tally:
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
         if said.usage is not None:
-            self.closing = True
+            # The last word, unless the server reports with every chunk (vLLM's continuous_usage_stats).
+            self.closing = self.closing or not said.choices or self.finish_reason is not None
             self._prompt_tokens = said.usage.prompt_tokens
             self._response_tokens = said.usage.completion_tokens
             details = said.usage.prompt_tokens_details
