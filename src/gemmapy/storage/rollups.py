@@ -19,6 +19,7 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from gemmapy.core.records import Outcome
+from gemmapy.metrics.histogram import add as add_bins
 from gemmapy.metrics.histogram import bin_of, merge, pack
 from gemmapy.metrics.measures import COLUMNS, bins_of, rating_column, sums_of, tpot_us
 from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, SPELL_S
@@ -95,7 +96,7 @@ def add(connection: Connection, writer: int, outcomes: Iterable[Outcome], now: d
                 continue
             place = (grain, bucket, *key, writer)
             known = cursor.execute(_FIND_BINS, place).fetchone()
-            packed.append((*place, pack(counted) if known is None else pack(merge((known[0], pack(counted))))))
+            packed.append((*place, pack(counted) if known is None else add_bins(known[0], counted)))
         cursor.executemany(_PUT_BINS, packed)
     cursor.close()
 

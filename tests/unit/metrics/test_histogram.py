@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmapy.metrics.histogram import bin_of, merge, pack, percentile, value_of
+from gemmapy.metrics.histogram import add, bin_of, merge, pack, percentile, value_of
 
 VALUES = st.lists(st.integers(0, 10**12), min_size=1, max_size=300)
 
@@ -46,3 +46,11 @@ def test_packed_histograms_add_up_to_the_same_counts(many: list[dict[int, int]])
     for bins in many:
         expected.update(bins)
     assert merge(map(pack, many)) == {number: count for number, count in expected.items() if count}
+
+
+COUNTS = st.dictionaries(st.integers(-1, 1700), st.integers(1, 10**6), max_size=60)
+
+
+@given(COUNTS, COUNTS)
+def test_adding_to_a_packed_histogram_is_packing_both(one: dict[int, int], other: dict[int, int]) -> None:
+    assert add(pack(one), other) == pack(Counter(one) + Counter(other))
