@@ -33,9 +33,14 @@ from gemmapy.storage.store import Store
 
 RATINGS = (-1, 0, 1)
 NAME_LIMIT = 200
-LEDGER_LIMIT = 50_000
+LEDGER_LIMIT = 10_000
 """Percentiles that rollups do not hold (a user's by model, say) are given for up to so many requests."""
 _OK, _FAILED = 200, 500
+SHOWN_IN_SERIES = (
+    *("requests", "errors", "cache_hits", "total_tokens", "prompt_tokens", "response_tokens", "total_nusd"),
+    *("timed", "duration_ms", "paced", "speed_mtps", "begun", "ttft_ms"),
+)
+SHOWN_IN_PATTERNS = ("requests", "errors", "total_tokens")
 
 
 class ModelStats(TypedDict):
@@ -357,13 +362,15 @@ class MetricsCollector:
         zone = time_zone(tz)
         span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            quarters = figures.sums(connection, span, "quarter", which)
+            # A zone's hours and days are made of quarter-hours; those of UTC are also days.
+            by = "day" if zone.key == "UTC" and interval != "hour" else "quarter"
+            pieces = figures.sums(connection, span, by, which, SHOWN_IN_SERIES)
         buckets: dict[datetime, Sums] = {}
         if fill:
             buckets = dict.fromkeys((start.astimezone(UTC) for start in bucket_starts(span, interval, zone)), Sums())
-        for quarter, sums in sorted(quarters.items()):
+        for second, sums in sorted(pieces.items()):
             # In UTC, where the two hours of one name in an autumn night are two.
-            start = bucket_start(datetime.fromtimestamp(quarter, UTC), interval, zone).astimezone(UTC)
+            start = bucket_start(datetime.fromtimestamp(second, UTC), interval, zone).astimezone(UTC)
             buckets[start] = buckets.get(start, Sums()) + sums
         return {
             "data": [
@@ -420,7 +427,7 @@ class MetricsCollector:
         zone = time_zone(tz)
         span, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            quarters = figures.sums(connection, span, "quarter", which)
+            quarters = figures.sums(connection, span, "quarter", which, SHOWN_IN_PATTERNS)
         hours = [Sums()] * (7 * 24)
         for quarter, sums in quarters.items():
             local = datetime.fromtimestamp(quarter, zone)

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, literal, select
 from sqlalchemy.sql import Select
 from sqlalchemy.sql.expression import literal_column
 
 from gemmapy.core.periods import Window
 from gemmapy.metrics.histogram import bin_of, merge, pack
 from gemmapy.metrics.measures import COLUMNS, MEASURES, Sums, tpot_us
-from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTERS_ONLY, SPELL_S, Cut, cut
+from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, QUARTERS_ONLY, SPELL_S, Cut, cut
 from gemmapy.storage.engine import scan
 from gemmapy.storage.sums import SPEED, SUMS
 from gemmapy.storage.tables import (
@@ -31,7 +31,7 @@ from gemmapy.storage.tables import (
 
 _m = llm_metrics.c
 _SPEED: ColumnElement[Any] = literal_column(SPEED)
-By = Literal["all", "model", "endpoint", "user", "project", "quarter"]
+By = Literal["all", "model", "endpoint", "user", "project", "quarter", "day"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +85,20 @@ def sums(
     which: Filter = EVERYTHING,
     columns: tuple[str, ...] = COLUMNS,
 ) -> dict[Any, Sums]:
-    """The sums of each group in the window: by model, endpoint, user id, project id, quarter of an hour (its first
-    second since 1970), or of `"all"` together, under the key None.
+    """The sums of each group in the window: by model, endpoint, user id, project id, quarter of an hour or UTC day
+    (their first seconds since 1970), or of `"all"` together, under the key None.
 
     Groups without requests are left out; so are, of projects, the requests that have none. Only the `columns` are
     read; the others are 0.
     """
     table = _rollup_for(by, which)
-    grains = QUARTERS_ONLY if by == "quarter" else GRAINS
+    grains = {"quarter": QUARTERS_ONLY, "day": (QUARTER_S, DAY_S)}.get(by, GRAINS)
     pieces = cut(window, grains) if table is not None else Cut((), (window,))
     found: dict[Any, Sums] = {}
     statements: list[Select[Any]] = []
     for span in pieces.spans:
         assert table is not None
-        key = _key(by, table, table.c.bucket)
+        key = _key(by, table, "bucket")
         statements.append(
             select(key, *(func.sum(table.c[name]) for name in columns))
             .where(table.c.grain == span.grain, table.c.bucket >= span.start, table.c.bucket < span.end)
@@ -106,8 +106,7 @@ def sums(
             .group_by(key)
         )
     for edge in pieces.edges:
-        second: ColumnElement[Any] = literal_column("CAST(strftime('%s', created_at) AS INTEGER) / 900 * 900")
-        key = _key(by, llm_metrics, second)
+        key = _key(by, llm_metrics, "CAST(strftime('%s', created_at) AS INTEGER)")
         statements.append(
             select(key, *_of_ledger(columns))
             .select_from(llm_metrics)
@@ -224,9 +223,11 @@ def sums_of_ledger(connection: Connection, window: Window) -> Sums:
     return Sums(*next(scan(connection, statement)))
 
 
-def _key(by: By, table: Table, second: ColumnElement[Any] | Column[Any]) -> ColumnElement[Any]:
-    if by == "quarter":
-        return second
+def _key(by: By, table: Table, second: str) -> ColumnElement[Any]:
+    """What to group by; `second` is the SQL of a row's moment."""
+    if by in ("quarter", "day"):
+        length = QUARTER_S if by == "quarter" else DAY_S
+        return literal_column(f"{second} / {length} * {length}")
     return literal(None) if by == "all" else table.c[_COLUMN_OF[by]]
 
 

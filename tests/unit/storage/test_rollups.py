@@ -92,7 +92,7 @@ def test_any_window_after_anything_is_a_scan_of_the_ledger(
                 collector = MetricsCollector(store)
         assert everything(store) == []
         window = Window(clock.now() - back - length, clock.now() - back + timedelta(seconds=1))
-        for by in ("all", "model", "endpoint", "user", "project", "quarter"):
+        for by in ("all", "model", "endpoint", "user", "project", "quarter", "day"):
             for which in (Filter(), Filter(user_id=1), Filter(model="phi"), Filter(user_id=2, endpoint="/api/chat")):
                 with store.read() as connection:
                     answered = figures.sums(connection, window, by, which)
