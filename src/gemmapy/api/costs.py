@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 from gemmapy.api.access import Admin, SignedIn, UserId, scope
 from gemmapy.api.questions import Asked, without_user
 from gemmapy.api.services import Services, services
-from gemmapy.metering.calculator import AllCosts, CostProjection, CostSummary, Done, Pricing
+from gemmapy.metering.answers import AllCosts, CostProjection, CostSummary, Done, Pricing
 
 router = APIRouter(tags=["Costs"])
 Use = Annotated[Services, Depends(services)]

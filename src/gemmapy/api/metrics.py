@@ -11,8 +11,7 @@ from gemmapy.api.access import SignedIn
 from gemmapy.api.questions import Asked
 from gemmapy.api.services import Services, services
 from gemmapy.core.periods import MAX_DAYS
-from gemmapy.metering.calculator import Done
-from gemmapy.metering.collector import DashboardStats, EndpointStats, RequestLog, TimeSeries, UsagePatterns
+from gemmapy.metering.answers import DashboardStats, Done, EndpointStats, RequestLog, TimeSeries, UsagePatterns
 
 router = APIRouter(prefix="/api/metrics", tags=["Metrics"])
 Use = Annotated[Services, Depends(services)]

@@ -14,7 +14,7 @@ from gemmapy.api.services import Services, services
 from gemmapy.core.errors import Forbidden, InvalidRequest, Unauthorized
 from gemmapy.gateway import credentials
 from gemmapy.gateway.auth import Caller, new_key
-from gemmapy.metering.calculator import Done
+from gemmapy.metering.answers import Done
 from gemmapy.storage import people
 
 router = APIRouter(tags=["People"])

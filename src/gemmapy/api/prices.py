@@ -13,7 +13,7 @@ from gemmapy.api.access import Admin
 from gemmapy.api.costs import Usd
 from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd, usd_or_none
-from gemmapy.metering.calculator import Done
+from gemmapy.metering.answers import Done
 from gemmapy.metering.prices import PriceEntry
 from gemmapy.storage import prices
 

@@ -7,7 +7,7 @@ thinking, and `Ticket.durable` is awaited before the first byte goes out.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import Forbidden, StorageUnavailable
@@ -57,17 +57,9 @@ class Admission:
         project_id = self._project(caller, asked)
         upstream = await self._catalogue.find(asked.model)
         price = self._desk.book.at(asked.model, self._clock.now())
-        intent = Intent(
-            request_id=request_id,
-            user_id=caller.user_id,
-            model=asked.model,
-            endpoint=asked.endpoint.path,
-            started_at=asked.started_at,
-            stream=asked.stream,
-            api_key_id=caller.api_key_id,
+        intent = replace(
+            _intent(caller, asked, request_id),
             project_id=project_id,
-            end_user=asked.end_user if caller.is_trusted else None,
-            client_request_id=asked.client_request_id,
             upstream=upstream.name,
             price_id=None if price is None else price.id,
             prompt_estimate=asked.prompt_estimate,
@@ -78,18 +70,7 @@ class Admission:
 
     def refused(self, caller: Caller, asked: Asked, request_id: bytes) -> Intent:
         """The intent of a request that was not let in, for the row that says so."""
-        return Intent(
-            request_id=request_id,
-            user_id=caller.user_id,
-            model=asked.model,
-            endpoint=asked.endpoint.path,
-            started_at=asked.started_at,
-            stream=asked.stream,
-            api_key_id=caller.api_key_id,
-            project_id=caller.project_id,
-            end_user=asked.end_user if caller.is_trusted else None,
-            client_request_id=asked.client_request_id,
-        )
+        return _intent(caller, asked, request_id)
 
     def _project(self, caller: Caller, asked: Asked) -> int | None:
         """Who pays: the project that the request names, else the key's."""
@@ -102,6 +83,22 @@ class Admission:
                 hint="GET /api/profile lists your projects.",
             )
         return project_id
+
+
+def _intent(caller: Caller, asked: Asked, request_id: bytes) -> Intent:
+    """Who asks what, before anything was decided."""
+    return Intent(
+        request_id=request_id,
+        user_id=caller.user_id,
+        model=asked.model,
+        endpoint=asked.endpoint.path,
+        started_at=asked.started_at,
+        stream=asked.stream,
+        api_key_id=caller.api_key_id,
+        project_id=caller.project_id,
+        end_user=asked.end_user if caller.is_trusted else None,
+        client_request_id=asked.client_request_id,
+    )
 
 
 def _note(durable: asyncio.Future[None]) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 
-from typing_extensions import TypedDict
-
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import CURRENCY, usd, usd_or_none
 from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, Window, days_of, last_days
 from gemmapy.core.records import Usage
+from gemmapy.metering.answers import AllCosts, CalculatedCost, CostProjection, CostSummary, Done, ModelCost, Pricing
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metrics.measures import Sums, scaled
 from gemmapy.pricing import cost_of
@@ -20,86 +19,6 @@ from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
 BASED_ON_DAYS = 7
-
-
-class CalculatedCost(TypedDict):
-    prompt_cost: float | None
-    response_cost: float | None
-    total_cost: float | None
-    currency: str
-
-
-class ModelCost(TypedDict):
-    model: str
-    request_count: int
-    prompt_tokens: int
-    response_tokens: int
-    prompt_cost: float
-    response_cost: float
-    total_cost: float
-    unpriced_requests: int
-
-
-class CostSummary(TypedDict):
-    user_id: int | None
-    period: str
-    period_days: int
-    total_cost: float
-    currency: str
-    breakdown: list[ModelCost]
-    unpriced_requests: int
-    unpriced_tokens: int
-
-
-class ProjectedModel(TypedDict):
-    model: str
-    daily_avg_cost: float
-    projected_cost: float
-
-
-class CostProjection(TypedDict):
-    user_id: int | None
-    projection_period: str
-    projection_days: int
-    daily_avg_cost: float
-    projected_total_cost: float
-    currency: str
-    based_on_days: int
-    breakdown: list[ProjectedModel]
-
-
-class UserCosts(TypedDict):
-    user_id: int
-    username: str
-    total_cost: float
-    breakdown: list[ModelCost]
-    unpriced_requests: int
-
-
-class AllCosts(TypedDict):
-    period: str
-    period_days: int
-    total_cost: float
-    currency: str
-    user_count: int
-    users: list[UserCosts]
-    unpriced_requests: int
-    unpriced_tokens: int
-
-
-class ModelPrice(TypedDict):
-    input: float
-    output: float
-
-
-class Pricing(TypedDict):
-    models: dict[str, ModelPrice]
-    currency: str
-    unit: str
-
-
-class Done(TypedDict):
-    message: str
 
 
 class CostCalculator:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection
-from typing_extensions import TypedDict
 
 from gemmapy.core.errors import InvalidRequest, NotFound
 from gemmapy.core.ids import RequestIds, id_text, parse_id
@@ -23,6 +22,16 @@ from gemmapy.core.periods import (
     time_zone,
 )
 from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
+from gemmapy.metering.answers import (
+    DashboardStats,
+    EndpointStats,
+    Percentiles,
+    Quantiles,
+    RequestEntry,
+    RequestLog,
+    TimeSeries,
+    UsagePatterns,
+)
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
@@ -41,152 +50,6 @@ SHOWN_IN_SERIES = (
     *("timed", "duration_ms", "paced", "speed_mtps", "begun", "ttft_ms"),
 )
 SHOWN_IN_PATTERNS = ("requests", "errors", "total_tokens")
-
-
-class ModelStats(TypedDict):
-    model: str
-    requests: int
-    avg_duration: float
-    avg_tps: float
-    total_tokens: int
-    errors: int
-    percentiles: Percentiles
-
-
-class Quantiles(TypedDict):
-    """Within 1 %; None where nothing was measured."""
-
-    p50: float | None
-    p90: float | None
-    p95: float | None
-    p99: float | None
-
-
-class Percentiles(TypedDict):
-    """Milliseconds, and tokens per second."""
-
-    duration: Quantiles
-    ttft: Quantiles
-    tokens_per_sec: Quantiles
-    time_per_output_token: Quantiles
-
-
-class ErrorKinds(TypedDict):
-    upstream: int
-    timeout: int
-    refused: int
-    interrupted: int
-
-
-class Ratings(TypedDict):
-    positive: int
-    negative: int
-    total_rated: int
-    satisfaction_rate: float
-
-
-class DashboardStats(TypedDict):
-    total_requests: int
-    errors: int
-    error_rate: float
-    avg_duration: float
-    avg_tokens_per_sec: float
-    cache_hits: int
-    cache_hit_rate: float
-    total_tokens: int
-    by_model: list[ModelStats]
-    ratings: Ratings
-    unpriced_requests: int
-    unpriced_tokens: int
-    avg_ttft: float
-    errors_by_kind: ErrorKinds
-    left: int
-    estimated: int
-    percentiles: Percentiles
-
-
-class TimeBucket(TypedDict):
-    time_bucket: str
-    requests: int
-    avg_duration: float
-    total_tokens: int
-    errors: int
-    start: str
-    cost: float
-    prompt_tokens: int
-    response_tokens: int
-    cache_hits: int
-    avg_tokens_per_sec: float
-    avg_ttft: float
-
-
-class TimeSeries(TypedDict):
-    data: list[TimeBucket]
-
-
-class EndpointEntry(TypedDict):
-    endpoint: str
-    requests: int
-    avg_duration: float
-    errors: int
-    percentiles: Percentiles
-
-
-class RequestEntry(TypedDict):
-    id: int
-    request_id: str
-    user_id: int
-    username: str | None
-    model: str
-    endpoint: str
-    created_at: datetime
-    started_at: datetime
-    prompt_tokens: int | None
-    response_tokens: int | None
-    total_tokens: int | None
-    cached_prompt_tokens: int | None
-    estimated: bool
-    duration_ms: int | None
-    ttft_ms: int | None
-    queue_ms: int | None
-    tokens_per_second: float | None
-    status: int
-    error: bool
-    error_code: str | None
-    error_message: str | None
-    finish_reason: str | None
-    stream: bool
-    cached: bool
-    user_rating: int | None
-    cost: float | None
-    saved: float | None
-    upstream: str | None
-    api_key_id: int | None
-    project: str | None
-    end_user: str | None
-    client_request_id: str | None
-
-
-class RequestLog(TypedDict):
-    requests: list[RequestEntry]
-    next: int | None
-
-
-class HourOfWeek(TypedDict):
-    weekday: int
-    hour: int
-    requests: int
-    total_tokens: int
-    errors: int
-
-
-class UsagePatterns(TypedDict):
-    tz: str
-    hours: list[HourOfWeek]
-
-
-class EndpointStats(TypedDict):
-    endpoints: list[EndpointEntry]
 
 
 class MetricsCollector:

@@ -1,0 +1,233 @@
+"""What the figures look like as JSON: the contract's keys, and beside them our own. OpenAPI shows these."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from typing_extensions import TypedDict
+
+
+class ModelStats(TypedDict):
+    model: str
+    requests: int
+    avg_duration: float
+    avg_tps: float
+    total_tokens: int
+    errors: int
+    percentiles: Percentiles
+
+
+class Quantiles(TypedDict):
+    """Within 1 %; None where nothing was measured."""
+
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Percentiles(TypedDict):
+    """Milliseconds, and tokens per second."""
+
+    duration: Quantiles
+    ttft: Quantiles
+    tokens_per_sec: Quantiles
+    time_per_output_token: Quantiles
+
+
+class ErrorKinds(TypedDict):
+    upstream: int
+    timeout: int
+    refused: int
+    interrupted: int
+
+
+class Ratings(TypedDict):
+    positive: int
+    negative: int
+    total_rated: int
+    satisfaction_rate: float
+
+
+class DashboardStats(TypedDict):
+    total_requests: int
+    errors: int
+    error_rate: float
+    avg_duration: float
+    avg_tokens_per_sec: float
+    cache_hits: int
+    cache_hit_rate: float
+    total_tokens: int
+    by_model: list[ModelStats]
+    ratings: Ratings
+    unpriced_requests: int
+    unpriced_tokens: int
+    avg_ttft: float
+    errors_by_kind: ErrorKinds
+    left: int
+    estimated: int
+    percentiles: Percentiles
+
+
+class TimeBucket(TypedDict):
+    time_bucket: str
+    requests: int
+    avg_duration: float
+    total_tokens: int
+    errors: int
+    start: str
+    cost: float
+    prompt_tokens: int
+    response_tokens: int
+    cache_hits: int
+    avg_tokens_per_sec: float
+    avg_ttft: float
+
+
+class TimeSeries(TypedDict):
+    data: list[TimeBucket]
+
+
+class EndpointEntry(TypedDict):
+    endpoint: str
+    requests: int
+    avg_duration: float
+    errors: int
+    percentiles: Percentiles
+
+
+class RequestEntry(TypedDict):
+    id: int
+    request_id: str
+    user_id: int
+    username: str | None
+    model: str
+    endpoint: str
+    created_at: datetime
+    started_at: datetime
+    prompt_tokens: int | None
+    response_tokens: int | None
+    total_tokens: int | None
+    cached_prompt_tokens: int | None
+    estimated: bool
+    duration_ms: int | None
+    ttft_ms: int | None
+    queue_ms: int | None
+    tokens_per_second: float | None
+    status: int
+    error: bool
+    error_code: str | None
+    error_message: str | None
+    finish_reason: str | None
+    stream: bool
+    cached: bool
+    user_rating: int | None
+    cost: float | None
+    saved: float | None
+    upstream: str | None
+    api_key_id: int | None
+    project: str | None
+    end_user: str | None
+    client_request_id: str | None
+
+
+class RequestLog(TypedDict):
+    requests: list[RequestEntry]
+    next: int | None
+
+
+class HourOfWeek(TypedDict):
+    weekday: int
+    hour: int
+    requests: int
+    total_tokens: int
+    errors: int
+
+
+class UsagePatterns(TypedDict):
+    tz: str
+    hours: list[HourOfWeek]
+
+
+class EndpointStats(TypedDict):
+    endpoints: list[EndpointEntry]
+
+
+class CalculatedCost(TypedDict):
+    prompt_cost: float | None
+    response_cost: float | None
+    total_cost: float | None
+    currency: str
+
+
+class ModelCost(TypedDict):
+    model: str
+    request_count: int
+    prompt_tokens: int
+    response_tokens: int
+    prompt_cost: float
+    response_cost: float
+    total_cost: float
+    unpriced_requests: int
+
+
+class CostSummary(TypedDict):
+    user_id: int | None
+    period: str
+    period_days: int
+    total_cost: float
+    currency: str
+    breakdown: list[ModelCost]
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class ProjectedModel(TypedDict):
+    model: str
+    daily_avg_cost: float
+    projected_cost: float
+
+
+class CostProjection(TypedDict):
+    user_id: int | None
+    projection_period: str
+    projection_days: int
+    daily_avg_cost: float
+    projected_total_cost: float
+    currency: str
+    based_on_days: int
+    breakdown: list[ProjectedModel]
+
+
+class UserCosts(TypedDict):
+    user_id: int
+    username: str
+    total_cost: float
+    breakdown: list[ModelCost]
+    unpriced_requests: int
+
+
+class AllCosts(TypedDict):
+    period: str
+    period_days: int
+    total_cost: float
+    currency: str
+    user_count: int
+    users: list[UserCosts]
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class ModelPrice(TypedDict):
+    input: float
+    output: float
+
+
+class Pricing(TypedDict):
+    models: dict[str, ModelPrice]
+    currency: str
+    unit: str
+
+
+class Done(TypedDict):
+    message: str
