@@ -188,6 +188,21 @@ class ProjectedModel(TypedDict):
     projected_cost: float
 
 
+class MonthForecast(TypedDict):
+    """Of the calendar month (UTC) that is under way: its total with an 80 % interval, and how often such an interval
+    would have held in the last two months (`coverage`, null where too little is known)."""
+
+    month: str
+    spent: float
+    expected: float
+    low: float
+    high: float
+    method: str
+    history_days: int
+    backtest_days: int
+    coverage: float | None
+
+
 class CostProjection(TypedDict):
     user_id: int | None
     projection_period: str
@@ -197,6 +212,7 @@ class CostProjection(TypedDict):
     currency: str
     based_on_days: int
     breakdown: list[ProjectedModel]
+    forecast: MonthForecast
 
 
 class UserCosts(TypedDict):

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+
+from sqlalchemy import Connection
 
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import CURRENCY, usd, usd_or_none
 from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, Window, days_of, last_days
 from gemmapy.core.records import Usage
-from gemmapy.metering.answers import AllCosts, CalculatedCost, CostProjection, CostSummary, Done, ModelCost, Pricing
+from gemmapy.metering.answers import (
+    AllCosts,
+    CalculatedCost,
+    CostProjection,
+    CostSummary,
+    Done,
+    ModelCost,
+    MonthForecast,
+    Pricing,
+)
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metrics.forecast import MOST_HISTORY_DAYS, forecast, remaining_in_month
 from gemmapy.metrics.measures import Sums, scaled
+from gemmapy.metrics.windows import DAY_S
 from gemmapy.pricing import cost_of
 from gemmapy.storage import figures
 from gemmapy.storage.figures import EVERYTHING, Filter
@@ -115,6 +129,7 @@ class CostCalculator:
         which = EVERYTHING if user_id is None else Filter(user_id=user_id)
         with self._store.read() as connection:
             models = figures.sums(connection, span, "model", which, figures.SPENDING)
+            month = _month(connection, which, self._store.clock.now())
         ranked = _dearest_first(models)
         spent_nusd = [spent.total_nusd for _, spent in ranked]
         daily = scaled(spent_nusd, 1, BASED_ON_DAYS)
@@ -131,6 +146,7 @@ class CostCalculator:
                 {"model": model, "daily_avg_cost": usd(daily_nusd), "projected_cost": usd(projected_nusd)}
                 for (model, _), daily_nusd, projected_nusd in zip(ranked, daily, projected, strict=True)
             ],
+            "forecast": month,
         }
 
     def update_pricing(
@@ -156,6 +172,37 @@ class CostCalculator:
             "currency": CURRENCY,
             "unit": "per 1K tokens",
         }
+
+
+def _month(connection: Connection, which: Filter, now: datetime) -> MonthForecast:
+    """What the calendar month (UTC) will have cost at its end."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    begin = midnight - timedelta(days=MOST_HISTORY_DAYS)
+    columns = ("requests", "total_nusd")
+    days = figures.sums(connection, Window(begin, midnight), "day", which, columns)
+    first = min(days, default=int(midnight.timestamp()))
+    daily = [
+        days[second].total_nusd if second in days else 0 for second in range(first, int(midnight.timestamp()), DAY_S)
+    ]
+    month = Window(midnight.replace(day=1), now + timedelta(seconds=1))
+    spent = sum(part.total_nusd for part in figures.sums(connection, month, "all", which, columns).values())
+    today = sum(
+        part.total_nusd
+        for part in figures.sums(connection, Window(midnight, month.end), "all", which, columns).values()
+    )
+    made = forecast(daily, datetime.fromtimestamp(first, UTC).weekday(), remaining_in_month(now.date()), spent - today)
+    return {
+        "month": f"{now:%Y-%m}",
+        "spent": usd(spent),
+        # Today is forecast whole; what it has cost already is a part of that, and more than it only if it is.
+        "expected": usd(max(made.expected_nusd, spent)),
+        "low": usd(max(made.low_nusd, spent)),
+        "high": usd(max(made.high_nusd, spent)),
+        "method": made.method,
+        "history_days": made.history_days,
+        "backtest_days": made.backtest_days,
+        "coverage": made.coverage,
+    }
 
 
 def _dearest_first(models: Mapping[str, Sums]) -> list[tuple[str, Sums]]:

@@ -181,3 +181,24 @@ def test_prices_persist_and_are_seeded_once(costs: CostCalculator, store: Store,
 def test_a_price_that_makes_no_sense_is_refused(costs: CostCalculator, model: str, cost: float, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         costs.update_pricing(model, cost, 1)
+
+
+def test_the_month_is_forecast_beside_the_contracts_projection(store: Store, clock: FixedClock) -> None:
+    clock.go_on(days=-60)
+    costs, collector = CostCalculator(store), MetricsCollector(store)
+    for _ in range(60):
+        collector.record(1, "llama3", "/x", prompt_tokens=1_000_000)
+        clock.go_on(days=1)
+    # Now it is 10:00 on the 24th: 23 days are over, today has cost nothing yet, 7 days are to come with today.
+    daily = 1000 * 0.00015
+    month = costs.get_cost_projection(1, "month")["forecast"]
+    assert month["month"] == "2026-11"
+    assert month["spent"] == pytest.approx(23 * daily)
+    assert month["expected"] == pytest.approx(30 * daily, rel=1e-6)
+    assert month["low"] <= month["expected"] <= month["high"]
+    assert (month["method"], month["history_days"], month["coverage"]) == ("weekday pattern", 60, 1)
+    collector.record(1, "llama3", "/x", prompt_tokens=1_000_000)
+    again = costs.get_cost_projection(1, "month")["forecast"]
+    assert again["spent"] == pytest.approx(24 * daily)
+    assert again["expected"] == pytest.approx(30 * daily, rel=1e-6)  # today was in the forecast already
+    assert costs.get_cost_projection(2, "month")["forecast"]["method"] == "no history"
