@@ -234,7 +234,9 @@ def _welcome(settings: Settings, port: int, services: Services, first: tuple[str
         username, password, key = first
         model = _a_model(services)
         auth = f"-H 'Authorization: Bearer {key}'"
-        hello = '"messages": [{"role": "user", "content": "Hello!"}]'
+        # Bounded, since a small model can go on for minutes.
+        question = '"prompt": "Why is the sky blue?", "options": {"num_predict": 60}'
+        hello = '"max_tokens": 60, "messages": [{"role": "user", "content": "Hello!"}]'
         shown = password if settings.admin_password is None else "(as given by GEMMAPY_ADMIN_PASSWORD)"
         lines += [
             "",
@@ -244,7 +246,7 @@ def _welcome(settings: Settings, port: int, services: Services, first: tuple[str
             "",
             "Shown this once. Try, in another terminal:",
             "",
-            f"""  curl {url}/api/generate {auth} -d '{{"model": "{model}", "prompt": "Why is the sky blue?"}}'""",
+            f"""  curl {url}/api/generate {auth} -d '{{"model": "{model}", {question}}}'""",
             f"""  curl {url}/v1/chat/completions {auth} -d '{{"model": "{model}", {hello}}}'""",
             f"""  curl '{url}/api/metrics/dashboard?days=7' {auth}""",
         ]
