@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gemmapy.api.application import ROUTERS
 from gemmapy.api.relayed import paths
 from gemmapy.cli.main import app
 from gemmapy.config import Settings
@@ -44,12 +45,10 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_route_is_on_the_map() -> None:
-    from gemmapy.api import costs, health, metrics, ollama, openai, people, prices
-
     text = (ROOT / "docs/api.md").read_text().replace(":path}", "}")
     routes = set(paths())
-    for module in (people, metrics, costs, prices, ollama, openai, health):
-        routes |= {route.path for route in module.router.routes}  # pyright: ignore
+    for router in ROUTERS:
+        routes |= {route.path for route in router.routes}  # pyright: ignore
     for path in routes - {"/"}:
         short = path.replace(":path}", "}").removesuffix("/stream")
         assert f"`{short}`" in text or f" {short}`" in text, path

@@ -21,6 +21,15 @@ from gemmapy.api.shapes import error_body, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
 
 VENDOR = Path(gemmapy.__file__).parent / "web" / "vendor" / "swagger-ui"
+ROUTERS = (
+    people.router,
+    metrics.router,
+    costs.router,
+    prices.router,
+    ollama.router,
+    openai.router,
+    health.router,
+)
 _log = structlog.stdlib.get_logger()
 _DESCRIPTION = """\
 Meters, prices and shows every LLM request. Point an Ollama or OpenAI client here; sign in with a login token or an API
@@ -40,8 +49,8 @@ def create_api(services: Services) -> FastAPI:
         openapi_url="/openapi.json",
     )
     api.state.services = services
-    for module in (people, metrics, costs, prices, ollama, openai, health):
-        api.include_router(module.router)
+    for router in ROUTERS:
+        api.include_router(router)
     api.add_exception_handler(GemmaPyError, _tell)
     api.add_exception_handler(RequestValidationError, _tell_invalid)
     api.add_exception_handler(HTTPException, _tell_http)

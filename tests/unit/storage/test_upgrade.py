@@ -19,7 +19,7 @@ NEXT = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision, branch_labels, depends_on = "9998", "0002", None, None
+revision, down_revision, branch_labels, depends_on = "9998", "{head}", None, None
 
 
 def upgrade() -> None:
@@ -33,7 +33,7 @@ def _next_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str = 
     """Makes this release one with a second migration."""
     package = tmp_path / "package"
     shutil.copytree(Path(migrate.__file__).parent / "migrations", package / "migrations")
-    (package / "migrations" / "versions" / "9998_next.py").write_text(NEXT.format(extra=extra))
+    (package / "migrations" / "versions" / "9998_next.py").write_text(NEXT.format(head=migrate.HEAD, extra=extra))
     monkeypatch.setattr(migrate, "__file__", str(package / "migrate.py"))
     monkeypatch.setattr(migrate, "HEAD", "9998")
 
@@ -43,6 +43,7 @@ def test_an_upgrade_is_made_in_place_after_a_backup(
 ) -> None:
     MetricsCollector(store).record(1, "llama3", "/x", prompt_tokens=1000)
     store.close()
+    head = migrate.HEAD
     _next_release(tmp_path, monkeypatch)
     with Store.open(store.data_dir, clock) as upgraded:
         assert upgraded.backup is not None
@@ -53,7 +54,7 @@ def test_an_upgrade_is_made_in_place_after_a_backup(
             ]
         assert CostCalculator(upgraded).get_user_costs(1)["total_cost"] == 0.00015
     before = sqlite3.connect(upgraded.backup)
-    assert before.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
+    assert before.execute("SELECT version_num FROM alembic_version").fetchone() == (head,)
     assert before.execute("SELECT count(*) FROM llm_metrics").fetchone() == (1,)
     before.close()
     with Store.open(store.data_dir, clock) as again:
