@@ -114,3 +114,9 @@ def test_nobody_reads_anothers_requests(api: RunningGateway) -> None:
     assert api.get("/api/metrics/requests", key=token).json["requests"] == []
     assert api.get("/api/metrics/requests?user_id=1", key=token).status == 403
     assert api.get("/api/metrics/requests?key=1", key=token).json["requests"] == []
+    cost(api)
+    newest = api.get("/api/metrics/requests?limit=1").json["requests"][0]
+    for name in (newest["id"], newest["request_id"]):
+        assert api.get(f"/api/metrics/requests/{name}").json["price"]["model"] == "llama3"
+        refused = api.get(f"/api/metrics/requests/{name}", key=token)
+        assert (refused.status, refused.json["code"]) == (404, "not_found")

@@ -1,4 +1,4 @@
-"""The contract's metrics: dashboard, time series, endpoints, ratings."""
+"""The contract's metrics: dashboard, time series, endpoints, ratings; and the request log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from gemmapy.api.access import SignedIn
 from gemmapy.api.questions import Asked
 from gemmapy.api.services import Services, services
 from gemmapy.core.periods import MAX_DAYS
-from gemmapy.metering.answers import DashboardStats, Done, EndpointStats, RequestLog, TimeSeries, UsagePatterns
+from gemmapy.metering.answers import (
+    DashboardStats,
+    Done,
+    EndpointStats,
+    RequestLog,
+    RequestStory,
+    TimeSeries,
+    UsagePatterns,
+)
 
 router = APIRouter(prefix="/api/metrics", tags=["Metrics"])
 Use = Annotated[Services, Depends(services)]
@@ -59,6 +67,12 @@ def requests(
     return use.collector.get_requests(
         window=asked.window, which=asked.which, limit=limit, before=before, errors_only=errors
     )
+
+
+@router.get("/requests/{metric_id}", summary="One request's whole story: where its time went, its price and its cost")
+def request(metric_id: str, caller: SignedIn, use: Use) -> RequestStory:
+    """`metric_id` is an answer's `metric_id` or its `X-Request-Id`. One's own; admins see anybody's."""
+    return use.collector.get_request(metric_id, None if caller.is_admin else caller.user_id)
 
 
 class Rating(BaseModel):

@@ -131,6 +131,35 @@ class RequestEntry(TypedDict):
     client_request_id: str | None
 
 
+class PriceUsed(TypedDict):
+    """The price that a request was admitted with: USD per 1K tokens, per request, per second of compute. `model` is the
+    name that it was entered for; `cached_input_cost` null is what input costs."""
+
+    id: int
+    model: str
+    input_cost: float
+    output_cost: float
+    cached_input_cost: float | None
+    request_cost: float
+    compute_cost: float
+    effective_at: datetime
+    source: str
+
+
+class RequestStory(RequestEntry):
+    """One request with everything that the ledger has of it. `other_cost` is per request and per second of compute; the
+    three parts add up to `cost`, and all are null where the request is unpriced."""
+
+    load_ms: int | None
+    prompt_ms: int | None
+    generation_ms: int | None
+    attempts: int
+    prompt_cost: float | None
+    response_cost: float | None
+    other_cost: float | None
+    price: PriceUsed | None
+
+
 class RequestLog(TypedDict):
     requests: list[RequestEntry]
     next: int | None

@@ -26,9 +26,11 @@ from gemmapy.metering.answers import (
     DashboardStats,
     EndpointStats,
     Percentiles,
+    PriceUsed,
     Quantiles,
     RequestEntry,
     RequestLog,
+    RequestStory,
     TimeSeries,
     UsagePatterns,
 )
@@ -36,7 +38,7 @@ from gemmapy.metering.prices import PriceDesk
 from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
-from gemmapy.storage import figures, ledger, people, requests
+from gemmapy.storage import figures, ledger, people, prices, requests
 from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
@@ -145,14 +147,9 @@ class MetricsCollector:
         """
         if type(rating) is not int or rating not in RATINGS:  # True == 1.0 == 1, and neither is a rating
             raise InvalidRequest(f"rating must be -1, 0 or 1, got {rating!r:.40}.")
-        text = str(metric_id)
-        is_number = text.isascii() and text.isdigit() and len(text) < 19  # what a column of 64 bits can hold
-        key = int(text) if is_number else parse_id(text)
+        key = _key(metric_id)
         if key is None or not self._store.write(lambda c: ledger.rate(c, self._store.slot, key, rating, user_id)):
-            raise NotFound(
-                f"There is no request {text[:60]} of yours.",
-                hint="Use the metric_id of an answer, or its X-Request-Id.",
-            )
+            raise _not_yours(metric_id)
 
     def get_dashboard_stats(
         self, user_id: int | None = None, days: int = 7, *, window: Window | None = None, which: Filter = EVERYTHING
@@ -327,9 +324,65 @@ class MetricsCollector:
             "next": page[-1]["id"] if len(rows) > limit else None,
         }
 
+    def get_request(self, metric_id: int | str, user_id: int | None = None) -> RequestStory:
+        """Everything that the ledger has of one request, by its metric id or request id, and the price that was used.
+
+        With `user_id`, only that user's own. Raises NotFound.
+        """
+        key = _key(metric_id)
+        with self._store.read() as connection:
+            row = None if key is None else requests.one(connection, key, user_id)
+            if row is None:
+                raise _not_yours(metric_id)
+            price = None if row["price_id"] is None else prices.one(connection, row["price_id"])
+        return _story(row, price)
+
     def _asked(self, user_id: int | None, days: int, window: Window | None, which: Filter) -> tuple[Window, Filter]:
         span = window or last_days(days, self._store.clock.now())
         return span, which if user_id is None else replace(which, user_id=user_id)
+
+
+def _key(metric_id: int | str) -> int | bytes | None:
+    """A metric id, the 16 bytes of a request id, or None where it is neither."""
+    text = str(metric_id)
+    is_number = text.isascii() and text.isdigit() and len(text) < 19  # what a column of 64 bits can hold
+    return int(text) if is_number else parse_id(text)
+
+
+def _not_yours(metric_id: int | str) -> NotFound:
+    return NotFound(
+        f"There is no request {str(metric_id)[:60]} of yours.",
+        hint="Use the metric_id of an answer, or its X-Request-Id.",
+    )
+
+
+def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None) -> RequestStory:
+    total, prompt, response = row["cost_nusd"], row["prompt_cost_nusd"], row["response_cost_nusd"]
+    return RequestStory(
+        **_entry(row),
+        load_ms=row["load_ms"],
+        prompt_ms=row["prompt_ms"],
+        generation_ms=row["generation_ms"],
+        attempts=row["attempts"],
+        prompt_cost=usd_or_none(prompt),
+        response_cost=usd_or_none(response),
+        other_cost=None if total is None else usd(total - (prompt or 0) - (response or 0)),
+        price=None if price is None else _price_used(price),
+    )
+
+
+def _price_used(price: Mapping[str, Any]) -> PriceUsed:
+    return {
+        "id": price["id"],
+        "model": price["model"],
+        "input_cost": usd(price["input_nusd_per_1k"]),
+        "output_cost": usd(price["output_nusd_per_1k"]),
+        "cached_input_cost": usd_or_none(price["cached_input_nusd_per_1k"]),
+        "request_cost": usd(price["request_nusd"]),
+        "compute_cost": usd(price["compute_nusd_per_second"]),
+        "effective_at": price["effective_at"],
+        "source": price["source"],
+    }
 
 
 def _entry(row: Mapping[str, Any]) -> RequestEntry:

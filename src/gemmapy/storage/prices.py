@@ -85,6 +85,12 @@ def history(connection: Connection, model: str | None) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+def one(connection: Connection, price_id: int) -> dict[str, Any] | None:
+    """A price by its id, as it was entered; None where there is none."""
+    row = connection.execute(select(prices).where(prices.c.id == price_id)).mappings().first()
+    return None if row is None else dict(row)
+
+
 def is_empty(connection: Connection) -> bool:
     """Whether no price was ever entered. Rows are never deleted, so this is true once."""
     return connection.execute(select(prices.c.id).limit(1)).first() is None

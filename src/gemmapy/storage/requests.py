@@ -1,11 +1,11 @@
-"""The request log: pages of the ledger by keyset, so that the thousandth page is as quick as the first."""
+"""The request log: one row of the ledger, or pages by keyset, so that the thousandth page is as quick as the first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from gemmapy.core.periods import Window
 from gemmapy.storage.figures import Filter
@@ -23,14 +23,7 @@ def page(
 ) -> Sequence[Mapping[str, Any]]:
     """At most `limit` rows with an id below `before`, the newest first, with the names of user and project."""
     m = llm_metrics.c
-    statement = (
-        select(llm_metrics, users.c.username, projects.c.name.label("project"))
-        .outerjoin(users, users.c.id == m.user_id)
-        .outerjoin(projects, projects.c.id == m.project_id)
-        .where(*which.conditions(llm_metrics))
-        .order_by(m.id.desc())
-        .limit(limit)
-    )
+    statement = _rows().where(*which.conditions(llm_metrics)).order_by(m.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(m.id < before)
     if window is not None:
@@ -38,3 +31,23 @@ def page(
     if errors_only:
         statement = statement.where(m.error.is_(True))
     return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def one(connection: Connection, key: int | bytes, user_id: int | None) -> Mapping[str, Any] | None:
+    """The row of a metric id or request id, with the names of user and project; None where `user_id` has no such row
+    (None: anyone's)."""
+    m = llm_metrics.c
+    statement = _rows().where(m.request_id == key if isinstance(key, bytes) else m.id == key)
+    if user_id is not None:
+        statement = statement.where(m.user_id == user_id)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else dict(row)
+
+
+def _rows() -> Select[Any]:
+    m = llm_metrics.c
+    return (
+        select(llm_metrics, users.c.username, projects.c.name.label("project"))
+        .outerjoin(users, users.c.id == m.user_id)
+        .outerjoin(projects, projects.c.id == m.project_id)
+    )

@@ -13,7 +13,10 @@ from tests.support.clock import FixedClock
 
 from gemmapy import MetricsCollector
 from gemmapy.core.errors import InvalidRequest, NotFound
-from gemmapy.core.ids import id_text
+from gemmapy.core.ids import RequestIds, id_text
+from gemmapy.core.records import Intent, Outcome, Timings, Usage
+from gemmapy.metering.prices import PriceDesk, PriceEntry
+from gemmapy.pricing import cost_of
 from gemmapy.storage.store import Store
 
 
@@ -246,3 +249,70 @@ def test_figures_are_a_recount_of_the_ledger(
         series = collector.get_time_series(user_id, interval="day")["data"]
         assert sum(bucket["requests"] for bucket in series) == len(mine)
     assert clock.now() - timedelta(days=10) < clock.now()
+
+
+def test_a_requests_story_has_its_times_its_price_and_the_parts_of_its_cost(
+    collector: MetricsCollector, store: Store
+) -> None:
+    desk = PriceDesk(store)
+    entry = PriceEntry(
+        "phi",
+        1,
+        2,
+        cached_input_usd="0.5",
+        request_usd="0.25",
+        compute_usd_per_second="0.125",
+        source="a decision",
+    )
+    price_id = desk.enter(entry)
+    price = desk.book.at("phi:mini", store.clock.now())
+    assert price is not None
+    usage, timings = Usage(1000, 500, cached_prompt_tokens=400), Timings(900, 50, 7, 11, 100, 700)
+    intent = Intent(RequestIds().new(), 2, "phi:mini", "/x", store.clock.now(), upstream="box", price_id=price_id)
+    cost = cost_of(price, usage, timings.compute_ms)
+    metric_id = store.record(Outcome(intent, 200, usage, timings, cost=cost, attempts=2))
+
+    story = collector.get_request(metric_id)
+    assert collector.get_request(story["request_id"], user_id=2) == story
+    assert (story["queue_ms"], story["load_ms"], story["prompt_ms"], story["generation_ms"]) == (7, 11, 100, 700)
+    assert (story["attempts"], story["upstream"], story["username"]) == (2, "box", "bob")
+    assert story["prompt_cost"] == (600 * 1 + 400 * 0.5) / 1000
+    assert story["response_cost"] == 500 * 2 / 1000
+    assert story["other_cost"] == 0.25 + 0.125 * 0.8
+    assert story["cost"] == story["prompt_cost"] + story["response_cost"] + story["other_cost"]
+    assert story["price"] == {
+        "id": price_id,
+        "model": "phi",
+        "input_cost": 1,
+        "output_cost": 2,
+        "cached_input_cost": 0.5,
+        "request_cost": 0.25,
+        "compute_cost": 0.125,
+        "effective_at": store.clock.now(),
+        "source": "a decision",
+    }
+
+
+def test_the_story_of_a_request_keeps_the_price_that_it_was_admitted_with(
+    collector: MetricsCollector, store: Store, clock: FixedClock
+) -> None:
+    metric_id = collector.record(1, "llama3", "/x", prompt_tokens=1000)
+    clock.go_on(seconds=1)
+    PriceDesk(store).set("llama3", 9, 9)
+    price = collector.get_request(metric_id)["price"]
+    assert price is not None
+    assert (price["model"], price["input_cost"]) == ("llama3", 0.00015)
+    assert "nominal rate" in price["source"]
+
+
+def test_the_story_of_an_unpriced_request_has_no_price_and_no_cost(collector: MetricsCollector) -> None:
+    story = collector.get_request(collector.record(1, "phi", "/x", prompt_tokens=5))
+    assert (story["price"], story["cost"], story["prompt_cost"], story["other_cost"]) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("whose", [1, "0", "x", "1" * 30, "01890a5d-ac96-774b-bcce-b302099a8057", "999"])
+def test_there_is_no_story_of_what_is_not_there_or_not_ones_own(collector: MetricsCollector, whose: int | str) -> None:
+    metric_id = collector.record(1, "llama3", "/x", prompt_tokens=5)
+    with pytest.raises(NotFound, match="no request"):
+        collector.get_request(whose, user_id=2)
+    assert collector.get_request(metric_id, user_id=1)["id"] == metric_id
