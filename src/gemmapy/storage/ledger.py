@@ -16,6 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
 
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
+from gemmapy.metrics.measures import rating_column
 from gemmapy.storage import rollups
 from gemmapy.storage.tables import inflight, llm_metrics, revisions, time_text
 
@@ -184,5 +185,10 @@ def rate(connection: Connection, writer: int, metric_id: int | bytes, rating: in
     if row is None:
         return False
     connection.execute(update(llm_metrics).where(llm_metrics.c.id == row["id"]).values(user_rating=rating))
-    rollups.rerate(connection, writer, row, row["user_rating"], rating)
+    keys = rollups.Keys(row["user_id"], row["model"], row["endpoint"], row["project_id"])
+    moved = {rating_column(rating): 1}
+    if row["user_rating"] is not None:
+        before = rating_column(row["user_rating"])
+        moved[before] = moved.get(before, 0) - 1
+    rollups.adjust(connection, writer, row["created_at"], keys, moved)
     return True

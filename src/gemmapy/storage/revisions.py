@@ -5,15 +5,17 @@ Other processes poll it; that is how a key that was revoked on the command line 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.sqlite import insert
 
 from gemmapy.storage.tables import revisions
 
 
 def count_up(connection: Connection, subject: str) -> None:
     """Marks a change of `subject`."""
-    row = revisions.c.subject == subject
-    connection.execute(update(revisions).where(row).values(revision=revisions.c.revision + 1))
+    statement = insert(revisions).values(subject=subject, revision=1)
+    counted = {"revision": revisions.c.revision + 1}
+    connection.execute(statement.on_conflict_do_update(index_elements=[revisions.c.subject], set_=counted))
 
 
 def current(connection: Connection) -> dict[str, int]:

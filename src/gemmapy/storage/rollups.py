@@ -9,21 +9,22 @@ ledger's SQL (`sums.py`) says of a bucket is what stands here, and `differences`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from gemmapy.core.records import Outcome
 from gemmapy.metrics.histogram import add as add_bins
 from gemmapy.metrics.histogram import bin_of, merge, pack
-from gemmapy.metrics.measures import COLUMNS, bins_of, rating_column, sums_of, tpot_us
+from gemmapy.metrics.measures import COLUMNS, bins_of, sums_of, tpot_us
 from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, SPELL_S
 from gemmapy.storage.engine import scan
+from gemmapy.storage.revisions import count_up
 from gemmapy.storage.sums import SPEED, SUMS
 from gemmapy.storage.tables import (
     llm_metrics,
@@ -35,6 +36,8 @@ from gemmapy.storage.tables import (
     time_text,
 )
 
+BOOKS = "books"
+"""The subject whose revision counts up with every change of what was over."""
 REBUILT = -1
 """The writer of rows that were made of the ledger."""
 _DIMENSIONS: dict[Table, tuple[str, ...]] = {
@@ -111,19 +114,28 @@ def _put(entries: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], sums: 
     entries[key] = sums if known is None else [a + b for a, b in zip(known, sums, strict=True)]
 
 
-def rerate(connection: Connection, writer: int, row: RowMapping, old: int | None, new: int) -> None:
-    """Moves a request's rating; `row` is its row of the ledger."""
-    sums = [0] * len(COLUMNS)
-    if old is not None:
-        sums[COLUMNS.index(rating_column(old))] -= 1
-    sums[COLUMNS.index(rating_column(new))] += 1
-    seconds = int(row["created_at"].timestamp())
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a request is added up under, beside its moment."""
+
+    user_id: int
+    model: str
+    endpoint: str
+    project_id: int | None
+
+
+def adjust(connection: Connection, writer: int, moment: datetime, keys: Keys, deltas: Mapping[str, int]) -> None:
+    """Adds differences, by column, to the buckets of requests that were recorded at `moment`: a rating that moves, a
+    price that is corrected. The books' revision counts up, since what was over has changed."""
+    sums = [deltas.get(name, 0) for name in COLUMNS]
+    seconds = int(moment.timestamp())
     for grain in GRAINS:
         bucket = seconds // grain * grain
         for table, names in _DIMENSIONS.items():
-            key = tuple(row[name] for name in names)
+            key = tuple(getattr(keys, name) for name in names)
             if None not in key:
                 connection.exec_driver_sql(_add(table), [(grain, bucket, *key, writer, *sums)])
+    count_up(connection, BOOKS)
 
 
 # Against the ledger
@@ -158,6 +170,7 @@ def rebuild(connection: Connection, day: int | None = None) -> None:
         _replace(connection, one, one + DAY_S, (QUARTER_S, DAY_S))
     for spell in sorted({one // SPELL_S * SPELL_S for one in days}):
         _replace(connection, spell, spell + SPELL_S, (SPELL_S,))
+    count_up(connection, BOOKS)
 
 
 def _replace(connection: Connection, start: int, end: int, grains: tuple[int, ...]) -> None:
@@ -180,6 +193,15 @@ def differences(connection: Connection, day: int) -> Iterator[Difference]:
     for table in _TABLES:
         yield from _compare(connection, table, day, day + DAY_S, (QUARTER_S, DAY_S))
         yield from _compare(connection, table, spell, spell + SPELL_S, (SPELL_S,))
+
+
+def contents_of_day(connection: Connection, day: int) -> Iterator[tuple[str, tuple[Any, ...], tuple[Any, ...]]]:
+    """What the rollups say of a UTC day and its quarters of an hour, whoever wrote it, in a fixed order: a table's
+    name, a row's keys (grain, bucket and dimensions), and its values."""
+    for table in _TABLES:
+        stated = _stated(connection, table, day, day + DAY_S, (QUARTER_S, DAY_S))
+        for key in sorted(stated):
+            yield table.name, key, stated[key]
 
 
 def _compare(

@@ -19,7 +19,7 @@ from gemmapy.core.records import Intent
 from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
 from gemmapy.metrics.windows import Cut
-from gemmapy.storage import figures, people, rollups
+from gemmapy.storage import figures, people, revisions, rollups
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -154,6 +154,43 @@ def test_a_histogram_that_is_wrong_is_found_and_repaired(used: Store) -> None:
 def test_a_row_of_the_ledger_that_is_missing_is_found(used: Store) -> None:
     used.write(lambda c: c.exec_driver_sql("DELETE FROM llm_metrics WHERE id = 3"))
     assert {difference.ledger for difference in everything(used) if difference.column == "requests"} >= {None}
+
+
+def revision(store: Store) -> int:
+    with store.read() as connection:
+        return revisions.current(connection).get(rollups.BOOKS, 0)
+
+
+def test_a_late_change_is_added_in_every_grain_and_told_by_the_revision(used: Store, clock: FixedClock) -> None:
+    before = revision(used)
+    moment = clock.now() - timedelta(days=1)
+    window = Window(clock.now() - timedelta(days=30), clock.now() + timedelta(seconds=1))
+    with used.read() as connection:
+        old = figures.sums(connection, window, "user")[1]
+    deltas = {"total_nusd": 5, "unpriced_requests": -1}
+    used.write(lambda c: rollups.adjust(c, used.slot, moment, rollups.Keys(1, "llama2", "/x", None), deltas))
+    with used.read() as connection:
+        for grain in (900, 86_400, 16 * 86_400):
+            rows = f"SELECT sum(total_nusd) FROM rollup_totals WHERE grain = {grain}"
+            assert connection.exec_driver_sql(rows).scalar() == sum_of_ledger(used) + 5
+        new = figures.sums(connection, window, "user")[1]
+    assert new == old + Sums(total_nusd=5, unpriced_requests=-1)
+    assert revision(used) == before + 1
+
+
+def sum_of_ledger(store: Store) -> int:
+    with store.read() as connection:
+        return connection.exec_driver_sql("SELECT sum(cost_nusd) FROM llm_metrics").scalar() or 0
+
+
+def test_what_rollups_say_of_a_day_does_not_depend_on_who_wrote_it(used: Store, clock: FixedClock) -> None:
+    day = int(clock.now().timestamp()) // 86_400 * 86_400 - 86_400
+    with used.read() as connection:
+        before = list(rollups.contents_of_day(connection, day))
+    assert {table for table, _, _ in before} >= {"rollup_totals", "rollup_users", "rollup_histograms"}
+    used.write(lambda c: rollups.rebuild(c, day))
+    with used.read() as connection:
+        assert list(rollups.contents_of_day(connection, day)) == before
 
 
 def test_two_writers_add_up(used: Store, clock: FixedClock) -> None:
