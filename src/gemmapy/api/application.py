@@ -78,6 +78,7 @@ def create_api(services: Services) -> FastAPI:
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>GemmaPy</title>
+<link rel="icon" href="data:,">
 <style>
 body{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:4rem auto;padding:0 1rem;color:#222;background:#fff}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}a{color:#8ab4f8}}code{font-size:.95em}</style>
