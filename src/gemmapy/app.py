@@ -27,11 +27,12 @@ from gemmapy.api.proxy import Proxy
 from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
 from gemmapy.api.switch import Switch
-from gemmapy.config import OLLAMA_URL, Settings, UpstreamSettings
-from gemmapy.core.errors import GemmaPyError
+from gemmapy.config import COMPARED, OLLAMA_URL, Settings, UpstreamSettings
+from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.auth import Auth, load_secret
 from gemmapy.gateway.handle import Gateway
+from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.prices import PriceDesk
@@ -115,6 +116,8 @@ def _on_signal(number: int, signalled: asyncio.Event, server: Server) -> None:
 async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
     """A gateway's parts over an open store, started; all are stopped on the way out."""
     clock = store.clock
+    if settings.compare_models != COMPARED:
+        check_compared(settings.compare_models)
     async with AsyncExitStack() as stack:
         given = settings.secret.get_secret_value() if settings.secret else None
         auth = Auth(store, load_secret(store.data_dir, given), clock)
@@ -155,6 +158,15 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             transport=transport,
             clock=clock,
         )
+
+
+def check_compared(references: tuple[str, ...]) -> None:
+    """Raises ConfigurationError for a hosted model that the catalogue does not have. The default ones need no check,
+    and the catalogue need not be loaded for them."""
+    try:
+        elsewhere.named(references)
+    except InvalidRequest as error:
+        raise ConfigurationError(f"compare_models: {error.message}", hint=error.hint) from None
 
 
 def create_app(services: Services) -> ASGIApp:

@@ -29,6 +29,14 @@ from gemmapy.core.errors import ConfigurationError
 PREFIX = "GEMMAPY_"
 CONFIG_NAME = "gemmapy.toml"
 OLLAMA_URL = "http://localhost:11434"
+COMPARED = (
+    "openai/gpt-5.4-mini",
+    "anthropic/claude-sonnet-5-5",
+    "google/gemini-3.8-flash",
+    "mistral/mistral-small-latest",
+    "groq/llama-3.3-70b-versatile",
+)
+"""The hosted models that costs are compared with where the operator names no others."""
 _UPSTREAM_KEY = re.compile(r"GEMMAPY_UPSTREAM_[A-Z0-9_]+_API_KEY")
 Kind = Literal["ollama", "openai", "llamacpp"]
 _KINDS = ("ollama", "openai", "llamacpp")
@@ -119,6 +127,8 @@ class Settings(BaseSettings):
     """Web pages' origins that may call the API from a browser."""
     max_body_mb: float = Field(default=64, gt=0, le=4096)
     """The largest body of an LLM request."""
+    compare_models: Annotated[tuple[str, ...], NoDecode] = COMPARED
+    """Hosted models, `PROVIDER/MODEL`, whose prices requests are compared with; empty: with none."""
     connect_timeout_s: float = Field(default=5, gt=0)
     first_byte_timeout_s: float = Field(default=600, gt=0)
     """Until an upstream begins to answer; it may load a model first."""
@@ -181,7 +191,7 @@ class Settings(BaseSettings):
             named[name] = upstream.model_copy(update={"name": name, "api_key": key})
         return tuple(named.values())
 
-    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", "compare_models", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(text for text in re.split(r"[,\s]+", value) if text) if isinstance(value, str) else value

@@ -11,6 +11,9 @@ import pytest
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream, whole
 
+from gemmapy.config import COMPARED
+from gemmapy.pricing.catalogue import find
+
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningGateway]:
@@ -120,3 +123,78 @@ def test_nobody_reads_anothers_requests(api: RunningGateway) -> None:
         assert api.get(f"/api/metrics/requests/{name}").json["price"]["model"] == "llama3"
         refused = api.get(f"/api/metrics/requests/{name}", key=token)
         assert (refused.status, refused.json["code"]) == (404, "not_found")
+
+
+def test_the_catalogue_of_hosted_models_is_there_for_everybody(api: RunningGateway) -> None:
+    found = api.get("/api/prices/catalogue?search=openai+gpt-4o-mini&limit=2").json
+    assert found["total"] >= len(found["models"]) == 2
+    assert found["source"].startswith("genai-prices ")
+    best = found["models"][0]
+    assert (best["provider"], best["model"], best["deprecated"]) == ("openai", "gpt-4o-mini", False)
+    assert 0 < best["cached_input_cost"] < best["input_cost"] < best["output_cost"]
+    assert api.get("/api/prices/catalogue?search=no+such+model").json["models"] == []
+    for bad in ("limit=0", "limit=9999", f"search={'x' * 201}"):
+        assert api.get(f"/api/prices/catalogue?{bad}").status == 400, bad
+    assert api.get("/api/prices/catalogue", key=None).status == 401
+
+
+def test_a_hosted_price_is_copied_with_where_it_is_from(api: RunningGateway) -> None:
+    hosted = api.get("/api/prices/catalogue?search=openai/gpt-4o-mini&limit=1").json["models"][0]
+    copied = api.post(f"{PRICES}/copy", {"model": "OpenAI/gpt-4o-mini", "as_model": "mini"})
+    assert copied.status == 201
+    newest = api.get(f"{PRICES}/history?model=mini").json["prices"][0]
+    assert newest["id"] == copied.json["id"]
+    for part in ("input_cost", "output_cost", "cached_input_cost"):
+        assert newest[part] == hosted[part], part
+    assert newest["source"] == copied.json["source"]
+    assert newest["source"].startswith("genai-prices ")
+    assert "openai/gpt-4o-mini at OpenAI, 20" in newest["source"]
+    assert api.post(f"{PRICES}/copy", {"model": "openai/gpt-4o-mini"}).json["model"] == "gpt-4o-mini"
+    for bad in (
+        {"model": "openai/gpt-4o-mimi"},
+        {"model": "gpt-4o-mini"},
+        {"model": "openai/tts-1"},
+        {"as_model": "x"},
+    ):
+        assert api.post(f"{PRICES}/copy", bad).status == 400, bad
+
+
+def test_a_requests_story_says_what_it_would_have_cost_elsewhere(api: RunningGateway) -> None:
+    metric_id = api.post("/api/ollama/generate", {"model": "llama3", "prompt": "x"}).json["metric_id"]
+    elsewhere = api.get(f"/api/metrics/requests/{metric_id}").json["elsewhere"]
+    assert [f"{entry['provider']}/{entry['model']}" for entry in elsewhere] == list(COMPARED)
+    for entry in elsewhere:
+        price = find(f"{entry['provider']}/{entry['model']}").price(datetime.now(UTC))
+        assert price.input_nusd_per_1k is not None
+        assert price.output_nusd_per_1k is not None
+        assert entry["cost"] == (price.input_nusd_per_1k + price.output_nusd_per_1k) / 10**9  # 1,000 tokens of each
+
+
+def test_a_period_says_what_it_would_have_cost_elsewhere(api: RunningGateway) -> None:
+    cost(api)
+    said = api.get("/api/costs/elsewhere?period=week&models=openai/gpt-4o-mini,openai/gpt-4o&models=OPENAI/gpt-4o").json
+    summary = api.get("/api/costs/summary?period=week").json
+    assert said["cost"] == summary["total_cost"]
+    assert said["requests"] == sum(entry["request_count"] for entry in summary["breakdown"])
+    assert "tokenizer" in said["note"]
+    assert [entry["model"] for entry in said["elsewhere"]] == ["gpt-4o-mini", "gpt-4o"]
+    price = find("openai/gpt-4o-mini").price(datetime.now(UTC))
+    assert price.input_nusd_per_1k is not None
+    assert price.output_nusd_per_1k is not None
+    nusd = said["prompt_tokens"] * price.input_nusd_per_1k + said["response_tokens"] * price.output_nusd_per_1k
+    assert said["elsewhere"][0]["cost"] == pytest.approx(nusd / 1000 / 10**9, abs=1e-9)
+    assert len(api.get("/api/costs/elsewhere").json["elsewhere"]) == len(COMPARED)
+    nothing = api.get("/api/costs/elsewhere?model=nothing").json
+    assert (nothing["requests"], {entry["cost"] for entry in nothing["elsewhere"]}) == (0, {0})
+    many = ",".join(["openai/gpt-4o"] * 21)
+    for bad in ("models=gpt-4o", "models=openai/nothing", f"models={many}", "period=decade"):
+        assert api.get(f"/api/costs/elsewhere?{bad}").status == 400, bad
+
+
+def test_only_admins_enter_prices_from_the_catalogue(api: RunningGateway) -> None:
+    api.post("/api/admin/users", {"username": "mallory", "password": "a long password"})
+    token = api.post("/api/login", {"username": "mallory", "password": "a long password"}, key=None).json["token"]
+    assert api.post(f"{PRICES}/copy", {"model": "openai/gpt-4o"}, key=token).status == 403
+    assert api.get("/api/prices/catalogue?limit=1", key=token).status == 200
+    mine = api.get("/api/costs/elsewhere", key=token).json
+    assert (mine["requests"], mine["cost"]) == (0, 0)

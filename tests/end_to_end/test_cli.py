@@ -95,6 +95,31 @@ def test_a_price_set_on_the_command_line_holds(
     assert "input_cost" in run("price", "set", "llama3", "free", "0", "--data", data, cwd=tmp_path, code=1)
 
 
+def test_prices_have_a_history_and_a_future_on_the_command_line(
+    running: RunningGateway, data: str, tmp_path: Path
+) -> None:
+    def price(*words: str, code: int = 0) -> str:
+        return run("price", *words, "--data", data, cwd=tmp_path, code=code)
+
+    parts = ("--cached", "0.1", "--request", "0.5", "--compute", "0.25", "--source", "decision 7")
+    made = price("set", "phi", "1", "2", "--at", "2100-01-01", *parts)
+    number = made.split()[1]
+    assert "from 2100-01-01T00:00:00+00:00 on" in made
+    assert "phi" not in price("list")
+    assert re.search(r"phi +1 +2 +0\.1 +0\.5 +0\.25 +2100-01-01", price("list", "--at", "2100-01-02T00:00Z"))
+    assert "decision 7" in price("history", "PHI")
+    price("withdraw", number)
+    assert "phi" not in price("list", "--at", "2100-01-02")
+    assert re.search(r"phi .* withdrawn", price("history"))
+    assert "has been in force" in price("withdraw", "1", code=1)
+    assert "needs a time zone" in price("list", "--at", "2100-01-02T00:00", code=2)
+
+    assert "openai/gpt-4o-mini " in run("price", "catalogue", "openai gpt-4o-mini", "--limit", "3", cwd=tmp_path)
+    assert "genai-prices" in price("copy", "openai/gpt-4o-mini", "mini")
+    assert re.search(r"mini .*genai-prices .*openai/gpt-4o-mini", price("history", "mini"))
+    assert "Do you mean openai/gpt-4o-mini" in price("copy", "openai/gpt-4o-mimi", code=1)
+
+
 def _until(holds: object, limit_s: float = 5) -> float:
     """Waits until it holds; how long that took."""
     assert callable(holds)

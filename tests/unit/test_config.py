@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gemmapy.config import Settings, UpstreamSettings
+from gemmapy.app import check_compared
+from gemmapy.config import COMPARED, Settings, UpstreamSettings
 from gemmapy.core.errors import ConfigurationError
 
 
@@ -104,3 +105,17 @@ def test_a_config_file_that_was_named_must_be_there(elsewhere: Path) -> None:
 
 def test_the_url_is_one_that_can_be_opened() -> None:
     assert Settings(host="0.0.0.0", port=80, base_path="/llm/").url == "http://localhost:80/llm"
+
+
+def test_the_models_to_compare_with_are_the_operators_choice(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load().compare_models == COMPARED
+    (elsewhere / "gemmapy.toml").write_text("compare_models = []")
+    assert Settings.load().compare_models == ()
+    monkeypatch.setenv("GEMMAPY_COMPARE_MODELS", "openai/gpt-4o, mistral/mistral-nemo")
+    assert Settings.load().compare_models == ("openai/gpt-4o", "mistral/mistral-nemo")
+
+
+def test_a_model_to_compare_with_that_is_not_known_is_told_at_the_start() -> None:
+    check_compared(("openai/gpt-4o",))
+    with pytest.raises(ConfigurationError, match="compare_models: There is no hosted model 'openai/gpt-4o-mimi'"):
+        check_compared(("openai/gpt-4o-mimi",))

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 import gemmapy
-from gemmapy.api import costs, health, metrics, ollama, openai, people, prices, relayed
+from gemmapy.api import catalogue, costs, health, metrics, ollama, openai, people, prices, relayed
 from gemmapy.api.services import Services
 from gemmapy.api.shapes import error_body, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
@@ -26,6 +26,7 @@ ROUTERS = (
     metrics.router,
     costs.router,
     prices.router,
+    catalogue.router,
     ollama.router,
     openai.router,
     health.router,

@@ -1,20 +1,24 @@
-"""The contract's costs: summary, projection, the admin's overview, prices."""
+"""The contract's costs: summary, projection, the admin's overview, prices; and what it would have cost elsewhere."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 
 from gemmapy.api.access import Admin, SignedIn, UserId, scope
 from gemmapy.api.questions import Asked, without_user
 from gemmapy.api.services import Services, services
-from gemmapy.metering.answers import AllCosts, CostProjection, CostSummary, Done, Pricing
+from gemmapy.metering.answers import AllCosts, CostProjection, CostsElsewhere, CostSummary, Done, Pricing
 
 router = APIRouter(tags=["Costs"])
 Use = Annotated[Services, Depends(services)]
 Period = Literal["day", "week", "month", "quarter", "year"]
+Compared = Annotated[
+    list[Annotated[str, Field(max_length=2000)]] | None,
+    Query(max_length=20, description="PROVIDER/MODEL, several separated by commas. None: the setting compare_models."),
+]
 # Any, since a union's error lists every type that it is not; `parse_usd` says it in one sentence.
 Usd = Annotated[
     Any,
@@ -26,6 +30,18 @@ Usd = Annotated[
 @router.get("/api/costs/summary", summary="What was spent, by model")
 def summary(use: Use, asked: Asked, period: Period = "month") -> CostSummary:
     return use.calculator.get_user_costs(asked.which.user_id, period, window=asked.window, which=without_user(asked))
+
+
+@router.get("/api/costs/elsewhere", summary="What the same tokens would have cost at hosted models")
+def elsewhere(use: Use, asked: Asked, period: Period = "month", models: Compared = None) -> CostsElsewhere:
+    names = [name for text in models or () for name in text.split(",") if name.strip()]
+    return use.calculator.get_costs_elsewhere(
+        asked.which.user_id,
+        period,
+        names or use.settings.compare_models,
+        window=asked.window,
+        which=without_user(asked),
+    )
 
 
 @router.get("/api/costs/projection", summary="What it will be, from the last seven days")

@@ -72,7 +72,8 @@ def requests(
 @router.get("/requests/{metric_id}", summary="One request's whole story: where its time went, its price and its cost")
 def request(metric_id: str, caller: SignedIn, use: Use) -> RequestStory:
     """`metric_id` is an answer's `metric_id` or its `X-Request-Id`. One's own; admins see anybody's."""
-    return use.collector.get_request(metric_id, None if caller.is_admin else caller.user_id)
+    mine = None if caller.is_admin else caller.user_id
+    return use.collector.get_request(metric_id, mine, compare=use.settings.compare_models)
 
 
 class Rating(BaseModel):

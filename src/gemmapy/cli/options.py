@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,23 @@ Data = Annotated[
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings. [GEMMAPY_CONFIG; default: ./gemmapy.toml]")
+]
+
+
+def parse_moment(text: str) -> datetime:
+    """A moment as people write it: `2026-12-01` is its first second in UTC, `2026-12-01T08:00+01:00` an hour there."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a moment such as 2026-12-01 or 2026-12-01T08:00+01:00.") from None
+    if moment.tzinfo is None and len(text) > len("2026-12-01"):
+        raise typer.BadParameter(f"{text!r} needs a time zone, as in {text}Z or {text}+01:00.")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[
+    datetime | None,
+    typer.Option("--at", metavar="MOMENT", parser=parse_moment, help="A day, or a time with its zone (ISO 8601)."),
 ]
 
 

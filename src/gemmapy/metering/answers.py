@@ -146,9 +146,18 @@ class PriceUsed(TypedDict):
     source: str
 
 
+class ElsewhereCost(TypedDict):
+    """What it would have cost at a hosted model; null where its provider has no price for tokens."""
+
+    provider: str
+    model: str
+    cost: float | None
+
+
 class RequestStory(RequestEntry):
     """One request with everything that the ledger has of it. `other_cost` is per request and per second of compute; the
-    three parts add up to `cost`, and all are null where the request is unpriced."""
+    three parts add up to `cost`, and all are null where the request is unpriced. `elsewhere` is empty where nothing is
+    known of its tokens."""
 
     load_ms: int | None
     prompt_ms: int | None
@@ -158,6 +167,7 @@ class RequestStory(RequestEntry):
     response_cost: float | None
     other_cost: float | None
     price: PriceUsed | None
+    elsewhere: list[ElsewhereCost]
 
 
 class RequestLog(TypedDict):
@@ -209,6 +219,25 @@ class CostSummary(TypedDict):
     breakdown: list[ModelCost]
     unpriced_requests: int
     unpriced_tokens: int
+
+
+class CostsElsewhere(TypedDict):
+    """What a period's tokens cost here (`cost`, without `unpriced_requests`) and would have cost at hosted models."""
+
+    user_id: int | None
+    period: str
+    period_days: int
+    currency: str
+    requests: int
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    response_tokens: int
+    cost: float
+    unpriced_requests: int
+    unpriced_tokens: int
+    elsewhere: list[ElsewhereCost]
+    source: str
+    note: str
 
 
 class ProjectedModel(TypedDict):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import Connection
 
+from gemmapy.config import COMPARED
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import CURRENCY, usd, usd_or_none
 from gemmapy.core.periods import PERIOD_DAYS, PROJECTION_DAYS, Window, days_of, last_days
 from gemmapy.core.records import Usage
+from gemmapy.metering import elsewhere
 from gemmapy.metering.answers import (
     AllCosts,
     CalculatedCost,
     CostProjection,
+    CostsElsewhere,
     CostSummary,
     Done,
     ModelCost,
@@ -27,7 +30,7 @@ from gemmapy.metering.prices import PriceDesk
 from gemmapy.metrics.forecast import MOST_HISTORY_DAYS, forecast, remaining_in_month
 from gemmapy.metrics.measures import Sums, scaled
 from gemmapy.metrics.windows import DAY_S
-from gemmapy.pricing import cost_of
+from gemmapy.pricing import catalogue, cost_of
 from gemmapy.storage import figures
 from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
@@ -147,6 +150,44 @@ class CostCalculator:
                 for (model, _), daily_nusd, projected_nusd in zip(ranked, daily, projected, strict=True)
             ],
             "forecast": month,
+        }
+
+    def get_costs_elsewhere(
+        self,
+        user_id: int | None,
+        period: str = "month",
+        models: Sequence[str] = COMPARED,
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+    ) -> CostsElsewhere:
+        """What the tokens of a period, of a user or of everyone (None), would have cost at hosted models
+        (`PROVIDER/MODEL`), each UTC day's at that day's price; beside it what they cost here.
+
+        Raises InvalidRequest for an unknown period or model.
+        """
+        days = days_of(period, PERIOD_DAYS)
+        hosted = elsewhere.named(models)
+        span = window or last_days(days, self._store.clock.now())
+        which = which if user_id is None else replace(which, user_id=user_id)
+        with self._store.read() as connection:
+            by_day = figures.sums(connection, span, "day", which, elsewhere.COLUMNS)
+        total = sum(by_day.values(), Sums())
+        return {
+            "user_id": user_id,
+            "period": period,
+            "period_days": days,
+            "currency": CURRENCY,
+            "requests": total.requests,
+            "prompt_tokens": total.prompt_tokens,
+            "cached_prompt_tokens": total.cached_prompt_tokens,
+            "response_tokens": total.response_tokens,
+            "cost": usd(total.total_nusd),
+            "unpriced_requests": total.unpriced_requests,
+            "unpriced_tokens": total.unpriced_tokens,
+            "elsewhere": elsewhere.of_days(by_day, hosted),
+            "source": catalogue.source(),
+            "note": elsewhere.NOTE,
         }
 
     def update_pricing(

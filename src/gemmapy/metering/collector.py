@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -22,8 +22,10 @@ from gemmapy.core.periods import (
     time_zone,
 )
 from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
+from gemmapy.metering import elsewhere
 from gemmapy.metering.answers import (
     DashboardStats,
+    ElsewhereCost,
     EndpointStats,
     Percentiles,
     PriceUsed,
@@ -324,10 +326,13 @@ class MetricsCollector:
             "next": page[-1]["id"] if len(rows) > limit else None,
         }
 
-    def get_request(self, metric_id: int | str, user_id: int | None = None) -> RequestStory:
+    def get_request(
+        self, metric_id: int | str, user_id: int | None = None, *, compare: Sequence[str] = ()
+    ) -> RequestStory:
         """Everything that the ledger has of one request, by its metric id or request id, and the price that was used.
 
-        With `user_id`, only that user's own. Raises NotFound.
+        With `user_id`, only that user's own. `compare` names hosted models (`PROVIDER/MODEL`): what it would have cost
+        there. Raises NotFound, and InvalidRequest for a hosted model that is not known.
         """
         key = _key(metric_id)
         with self._store.read() as connection:
@@ -335,7 +340,10 @@ class MetricsCollector:
             if row is None:
                 raise _not_yours(metric_id)
             price = None if row["price_id"] is None else prices.one(connection, row["price_id"])
-        return _story(row, price)
+        usage = Usage(row["prompt_tokens"], row["response_tokens"], row["cached_prompt_tokens"])
+        known = usage.total_tokens is not None
+        models = elsewhere.named(compare) if known else []
+        return _story(row, price, elsewhere.of_request(usage, row["created_at"], models))
 
     def _asked(self, user_id: int | None, days: int, window: Window | None, which: Filter) -> tuple[Window, Filter]:
         span = window or last_days(days, self._store.clock.now())
@@ -356,7 +364,7 @@ def _not_yours(metric_id: int | str) -> NotFound:
     )
 
 
-def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None) -> RequestStory:
+def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None, compared: list[ElsewhereCost]) -> RequestStory:
     total, prompt, response = row["cost_nusd"], row["prompt_cost_nusd"], row["response_cost_nusd"]
     return RequestStory(
         **_entry(row),
@@ -368,6 +376,7 @@ def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None) -> RequestSt
         response_cost=usd_or_none(response),
         other_cost=None if total is None else usd(total - (prompt or 0) - (response or 0)),
         price=None if price is None else _price_used(price),
+        elsewhere=compared,
     )
 
 

@@ -1,4 +1,4 @@
-"""`PriceDesk`: the price book in memory, and the one place where a price is entered."""
+"""`PriceDesk`: the price book in memory, and the one place where a price is entered. `hosted_price`: one to enter."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from gemmapy.core.errors import InvalidRequest
-from gemmapy.core.money import parse_usd
-from gemmapy.pricing import PriceBook
+from gemmapy.core.money import NUSD_PER_USD, parse_usd
+from gemmapy.pricing import PriceBook, catalogue
 from gemmapy.storage import prices, revisions
 from gemmapy.storage.store import Store
 
@@ -32,6 +32,32 @@ class PriceEntry:
     """In the future; None is now."""
     source: str = ""
     """Where it comes from: a price list, a decision, a calculation."""
+
+
+def hosted_price(reference: str, as_model: str | None, at: datetime) -> PriceEntry:
+    """A hosted model's price at `at`, to be entered from now on under its own name or another; says where it is from.
+
+    Amounts finer than a nano-dollar per 1K tokens are rounded half-even. Raises InvalidRequest for a model that the
+    catalogue does not have, or that has no price per input token.
+    """
+    model = catalogue.find(reference)
+    price = model.price(at)
+    if price.input_nusd_per_1k is None:
+        raise InvalidRequest(f"{model.reference} has no price per input token.")
+    cached = price.cached_input_nusd_per_1k
+    short = "; the price of short prompts, long ones cost more there" if price.has_tiers else ""
+    return PriceEntry(
+        model=as_model or model.model,
+        input_usd=_usd(price.input_nusd_per_1k),
+        output_usd=_usd(price.output_nusd_per_1k or 0),
+        cached_input_usd=None if cached is None else _usd(cached),
+        request_usd=_usd(price.request_nusd),
+        source=f"{catalogue.source()}: {model.reference} at {model.provider_name}, {at:%Y-%m-%d}{short}",
+    )
+
+
+def _usd(nusd: int) -> Decimal:
+    return Decimal(nusd) / NUSD_PER_USD
 
 
 class PriceDesk:
