@@ -1,0 +1,25 @@
+// A short list, the largest first, each with a bar of its share behind it.
+import { exactPercent, percent } from "../core/format.js";
+import { html } from "../core/view.js";
+
+/** `rows`: [{key, name, value, href?, title?}]; `show` and `exact` format a value; `total`: what shares are of. */
+export function Bars({ head, rows, show, exact = show, total, limit = 8, bad = false }) {
+  const sum = total ?? rows.reduce((all, one) => all + (one.value ?? 0), 0);
+  const list = [...rows].sort((a, b) => (b.value ?? 0) - (a.value ?? 0));
+  const shown = list.length > limit + 1 ? list.slice(0, limit) : list;
+  const rest = list.slice(shown.length);
+  const high = list[0]?.value || 1;
+  const row = (one) => {
+    const inner = html`
+      <span class="bar-fill ${bad ? "bad" : ""}" style=${{ width: `${Math.max(0, ((one.value ?? 0) / high) * 100)}%` }}></span>
+      <span class="bar-name" title=${one.title ?? one.name}>${one.name}</span>
+      <span class="bar-values"><span title=${exact(one.value)}>${show(one.value)}</span>
+        <span class="faint" title=${sum ? exactPercent((one.value ?? 0) / sum) : ""}>${sum ? percent((one.value ?? 0) / sum) : ""}</span></span>`;
+    return html`<li key=${one.key}>${one.href ? html`<a class="bar-row" href=${one.href}>${inner}</a>` : html`<div class="bar-row">${inner}</div>`}</li>`;
+  };
+  return html`
+    ${head && html`<div class="bars-head"><span>${head[0]}</span><span>${head[1]}</span></div>`}
+    <ul class="bars">${shown.map(row)}
+      ${rest.length > 0 && row({ key: "…", name: `${rest.length} more`, value: rest.reduce((all, one) => all + (one.value ?? 0), 0) })}
+    </ul>`;
+}

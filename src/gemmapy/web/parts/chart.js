@@ -1,0 +1,227 @@
+// One chart over time: crosshair and tooltip, drag to zoom, arrow keys, cursors in step with the other charts, and the
+// same numbers as a table behind it. Lines differ in dashes as well as in colour.
+import uPlot from "../vendor/uplot/uPlot.esm.js";
+import { bucket } from "../core/format.js";
+import { LENGTH } from "../core/range.js";
+import { color, dark } from "../core/theme.js";
+import { useObservable } from "../core/observable.js";
+import { html, useEffect, useMemo, useRef, useState } from "../core/view.js";
+import { say } from "./toasts.js";
+
+const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+const STRONG = ["--series-1", "--series-2", "--series-3", "--series-4"];
+const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
+
+const style = (series, index) =>
+  series.before
+    ? { stroke: color("--before"), dash: [4, 4], width: 1.5 }
+    : { stroke: color(STRONG[index % 4]), dash: DASHES[index % 4], width: 2 };
+
+function Swatch({ series, index }) {
+  const kind = series.before ? "s-before" : `s${(index % 4) + 1}`;
+  const dash = (series.before ? [4, 4] : DASHES[index % 4]).join(" ");
+  return html`<svg class="swatch" viewBox="0 0 18 10" aria-hidden="true"><line class=${kind} x1="0" y1="5" x2="18" y2="5" stroke-dasharray=${dash} /></svg>`;
+}
+
+/** Values of a bucket that is not over are drawn apart, dotted: it will still grow. */
+function split(values, open) {
+  if (!open || values.length < 2) return [values, null];
+  const done = [...values];
+  done[done.length - 1] = null;
+  const rest = values.map((value, place) => (place >= values.length - 2 ? value : null));
+  return [done, rest];
+}
+
+function plotData({ times, series, open }) {
+  const data = [times.map((ms) => ms / 1000)];
+  for (const one of series) {
+    const [done, rest] = one.before ? [one.values, null] : split(one.values, open);
+    data.push(done);
+    if (!one.before && open) data.push(rest ?? one.values.map(() => null));
+  }
+  return data;
+}
+
+function axes(zone, interval, show, width) {
+  const common = { stroke: color("--text-3"), font: FONT, grid: { stroke: color("--grid"), width: 1 }, ticks: { show: false } };
+  const time = new Intl.DateTimeFormat(navigator.language, { timeZone: zone, hour: "2-digit", minute: "2-digit" });
+  const day = new Intl.DateTimeFormat(navigator.language, { timeZone: zone, month: "short", day: "numeric" });
+  const hourOf = new Intl.DateTimeFormat("en-US", { timeZone: zone, hour: "numeric", hourCycle: "h23" });
+  const label = (seconds) => {
+    const ms = seconds * 1000;
+    return interval === "hour" && Number(hourOf.format(ms)) % 24 !== 0 ? time.format(ms) : day.format(ms);
+  };
+  return [
+    {
+      ...common, space: width < 500 ? 60 : 76, size: 28, gap: 6, grid: { show: false },
+      // Ticks stand on the buckets themselves, as many as there is room for.
+      splits: (plot) => {
+        const all = plot.data[0];
+        const room = Math.max(2, Math.floor(plot.bbox.width / devicePixelRatio / (width < 500 ? 60 : 76)));
+        const step = [1, 2, 3, 4, 6, 7, 12, 14, 24, 28, 48, 72, 168].find((n) => all.length / n <= room) ?? Math.ceil(all.length / room);
+        return all.filter((_, place) => place % step === 0);
+      },
+      values: (_plot, splits) => splits.map(label),
+    },
+    {
+      ...common, size: (_plot, values) => 14 + Math.max(26, ...(values ?? []).map((text) => String(text ?? "").length * 7)),
+      gap: 6, space: 44, values: (_plot, splits) => splits.map((value) => (value === null ? "" : show(value))),
+    },
+  ];
+}
+
+function tooltip(state) {
+  const box = document.createElement("div");
+  box.className = "chart-tip";
+  box.hidden = true;
+  const line = (name, text, index, series) => {
+    const row = document.createElement("div");
+    row.className = "chart-tip-row";
+    const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    mark.setAttribute("class", "swatch");
+    mark.setAttribute("viewBox", "0 0 18 10");
+    const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [key, value] of Object.entries({ x1: 0, y1: 5, x2: 18, y2: 5 })) stroke.setAttribute(key, value);
+    stroke.setAttribute("class", series.before ? "s-before" : `s${(index % 4) + 1}`);
+    stroke.setAttribute("stroke-dasharray", (series.before ? [4, 4] : DASHES[index % 4]).join(" "));
+    mark.append(stroke);
+    const label = document.createElement("span");
+    label.textContent = name;
+    const value = document.createElement("b");
+    value.textContent = text;
+    row.append(mark, label, value);
+    return row;
+  };
+  return {
+    hooks: {
+      init: (plot) => plot.over.append(box),
+      setCursor: (plot) => {
+        const { idx, left } = plot.cursor;
+        const { times, series, zone, interval, exact, open } = state.current;
+        if (idx === null || idx === undefined || left < 0 || !(idx in times)) {
+          box.hidden = true;
+          return;
+        }
+        const title = document.createElement("div");
+        title.className = "chart-tip-title";
+        const unfinished = open && idx === times.length - 1;
+        title.textContent = bucket(times[idx], zone, interval) + (unfinished ? ", so far" : "");
+        box.replaceChildren(title, ...series.map((one, index) => {
+          const name = one.before && one.times?.[idx] !== undefined ? bucket(one.times[idx], zone, interval) : one.label;
+          return line(name, exact(one.values[idx]), index, one);
+        }));
+        box.hidden = false;
+        const width = plot.over.clientWidth;
+        const x = left + 14 + box.offsetWidth > width ? left - 14 - box.offsetWidth : left + 14;
+        box.style.transform = `translate(${Math.max(0, Math.min(x, width - box.offsetWidth))}px, 6px)`;
+      },
+    },
+  };
+}
+
+function build(element, state, height, zoom) {
+  const { series, zone, interval, show, open, top, sync } = state.current;
+  const width = element.clientWidth;
+  const lines = [{}];
+  series.forEach((one, index) => {
+    const look = style(one, index);
+    const area = !one.before && index === 0 && series.filter((other) => !other.before).length === 1;
+    const points = { show: (plot) => plot.data[0].length <= 2, size: 6 };
+    const fill = area ? color("--accent-soft") : undefined;
+    lines.push({ label: one.label, ...look, fill, points, spanGaps: false });
+    if (!one.before && open) lines.push({ label: one.label, ...look, fill, dash: [2, 3], points: { show: false } });
+  });
+  return new uPlot({
+    width, height, series: lines, plugins: [tooltip(state)], legend: { show: false },
+    padding: [10, 26, 0, 0],
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
+    axes: axes(zone, interval, show, width),
+    scales: { y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, top ?? 0) * 1.08 || 1] } },
+    cursor: {
+      y: false, drag: { x: Boolean(zoom), y: false, uni: 12 }, points: { size: 8 },
+      sync: sync ? { key: sync, setSeries: false } : undefined,
+    },
+    hooks: {
+      setSelect: [(plot) => {
+        if (!zoom || plot.select.width < 12) return;
+        const from = plot.posToVal(plot.select.left, "x") * 1000;
+        const to = plot.posToVal(plot.select.left + plot.select.width, "x") * 1000;
+        plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+        zoom(from, to);
+      }],
+    },
+  }, plotData(state.current), element);
+}
+
+/**
+ * `times` (ms) are the buckets' beginnings, `series` [{label, values, before?, times?}], `show` and `exact` format a
+ * value, `open` whether the last bucket is not over, `zoom(from, to)` is called after a drag, `sync` ties cursors.
+ */
+export function Chart({ label, times, series, zone, interval, show, exact = show, open = false, height = 260, zoom, sync, top, summary }) {
+  const box = useRef(null);
+  const plot = useRef(null);
+  const state = useRef(null);
+  state.current = { times, series, zone, interval, show, exact, open, top, sync };
+  const isDark = useObservable(dark);
+  const shape = [series.length, series.map((one) => one.label).join("|"), zone, interval, open, isDark, show, top, height].join();
+  useEffect(() => {
+    plot.current = build(box.current, state, height, zoom && ((from, to) => state.zoom?.(from, to)));
+    const watcher = new ResizeObserver(() => {
+      const width = box.current?.clientWidth;
+      if (width && plot.current.width !== width) plot.current.setSize({ width, height });
+    });
+    watcher.observe(box.current);
+    return () => {
+      watcher.disconnect();
+      plot.current.destroy();
+      plot.current = null;
+    };
+  }, [shape]);
+  state.zoom = zoom;
+  const content = useMemo(() => JSON.stringify([times, series.map((one) => one.values)]), [times, series]);
+  useEffect(() => plot.current?.setData(plotData(state.current)), [content]);
+  const key = (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step && event.key !== "Escape") return;
+    event.preventDefault();
+    const shown = plot.current;
+    if (!step) {
+      shown.setCursor({ left: -10, top: -10 });
+      return;
+    }
+    const now = shown.cursor.idx ?? (step > 0 ? -1 : times.length);
+    const next = Math.max(0, Math.min(times.length - 1, now + step));
+    shown.setCursor({ left: shown.valToPos(times[next] / 1000, "x"), top: 10 });
+    const values = series.map((one) => `${one.label} ${exact(one.values[next])}`);
+    say.quietly?.(`${bucket(times[next], zone, interval)}: ${values.join(", ")}`);
+  };
+  return html`<figure class="chart">
+    <div class="chart-box" ref=${box} role="img" tabindex="0" aria-label=${`${label}. ${summary ?? ""} Arrow keys move along it; a table follows.`}
+      onKeyDown=${key} style=${{ height: `${height}px` }}></div>
+    <figcaption class="chart-foot">
+      <ul class="legend" aria-hidden="true">
+        ${series.map((one, index) => html`<li key=${one.label}><${Swatch} series=${one} index=${index} />${one.label}</li>`)}
+      </ul>
+      <${Behind} label=${label} ...${{ times, series, zone, interval, exact }} />
+    </figcaption>
+  </figure>`;
+}
+
+/** The chart's numbers as a table, drawn once it is opened. */
+function Behind({ label, times, series, zone, interval, exact }) {
+  const [open, setOpen] = useState(false);
+  return html`<details class="behind" onToggle=${(event) => setOpen(event.target.open)}>
+    <summary>As a table</summary>
+    ${open && html`<div class="table-box" tabindex="0" role="group" aria-label=${label}><table class="data">
+      <caption class="unseen">${label}</caption>
+      <thead><tr><th scope="col">${interval}</th>${series.map((one) => html`<th scope="col" class="num">${one.label}</th>`)}</tr></thead>
+      <tbody>${times.map((time, place) => html`<tr key=${time}>
+        <td>${bucket(time, zone, interval)}</td>
+        ${series.map((one) => html`<td class="num">${exact(one.values[place])}</td>`)}
+      </tr>`)}</tbody>
+    </table></div>`}
+  </details>`;
+}
+
+/** Whether the last bucket that begins at `last` (ms) is still under way. */
+export const underWay = (last, interval) => last !== undefined && last + LENGTH[interval] > Date.now();

@@ -1,0 +1,59 @@
+// The frame of a page: its title, whether it is live, and the controls for time and filters.
+import { link } from "../core/live.js";
+import { useObservable } from "../core/observable.js";
+import { html, useEffect, useRef, useState } from "../core/view.js";
+import { Chips, FilterButton, useChoices } from "./filters.js";
+import { RangePicker } from "./range.js";
+
+const LINKS = {
+  live: ["Live", "Figures move as requests happen."],
+  polling: ["Polling", "The live stream does not get through here, so the page asks every two seconds."],
+  connecting: ["Connecting", "Opening the live stream."],
+};
+
+export function LiveMark() {
+  const state = useObservable(link);
+  if (!LINKS[state]) return null;
+  const [word, why] = LINKS[state];
+  return html`<span class="live ${state === "live" ? "on" : ""}" title=${why}><span class="dot" aria-hidden="true"></span>${word}</span>`;
+}
+
+function useStuck() {
+  const mark = useRef(null);
+  const [stuck, setStuck] = useState(false);
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([entry]) => setStuck(!entry.isIntersecting));
+    watcher.observe(mark.current);
+    return () => watcher.disconnect();
+  }, []);
+  return [mark, stuck];
+}
+
+/** `question` shows the time range; `filters`: true, or the names of those that the page understands. */
+export function Page({ title, question, filters = false, live = false, chips = [], actions, children }) {
+  const [mark, stuck] = useStuck();
+  const choices = filters ? html`<${Filtering} only=${Array.isArray(filters) ? filters : null} chips=${chips} />` : null;
+  return html`
+    <div ref=${mark} aria-hidden="true"></div>
+    <div class="top ${stuck ? "is-stuck" : ""}">
+      <div class="top-in">
+        <div class="top-title"><h1>${title}</h1>${live && html`<${LiveMark} />`}</div>
+        ${actions}
+        ${filters && html`<${Filters} only=${Array.isArray(filters) ? filters : null} />`}
+        ${question && html`<${RangePicker} question=${question} />`}
+      </div>
+      ${choices}
+    </div>
+    <div class="content">${children}</div>`;
+}
+
+const Filters = ({ only }) => html`<${FilterButton} choices=${useChoices()} only=${only} />`;
+const Filtering = ({ only, chips }) => html`<${Chips} choices=${useChoices()} only=${only} more=${chips} />`;
+
+export function Card({ title, actions, note, children, pad = true, label }) {
+  return html`<section class="card" aria-label=${label ?? title}>
+    ${(title || actions) && html`<div class="card-head">${title && html`<h2>${title}</h2>`}${actions}</div>`}
+    ${pad ? html`<div class="card-body">${children}</div>` : children}
+    ${note && html`<p class="card-note">${note}</p>`}
+  </section>`;
+}
