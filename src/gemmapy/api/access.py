@@ -5,30 +5,28 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 
+from gemmapy.api.credential import COOKIE, presented
 from gemmapy.api.services import Services, services
 from gemmapy.core.errors import Forbidden
 from gemmapy.gateway.auth import Caller
 
-CREDENTIAL = "gemmapy.credential"
-"""Where the switch leaves the credential of a `/k/<key>/...` path in the ASGI scope."""
 _bearer = HTTPBearer(auto_error=False, description="A login token from POST /api/login, or an API key.")
-
-
-def bearer(value: str | None) -> str | None:
-    """The credential in an `Authorization` header; None where it is not `Bearer ...`."""
-    scheme, _, credential = (value or "").partition(" ")
-    return credential.strip() or None if scheme.lower() == "bearer" else None
+_cookie = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    description="A page's session, from POST /api/session; all but GET and HEAD need X-CSRF-Token beside it.",
+)
 
 
 def _signed_in(
     request: Request,
     services: Annotated[Services, Depends(services)],
     _documented: Annotated[object, Depends(_bearer)],
+    _documented_too: Annotated[object, Depends(_cookie)],
 ) -> Caller:
-    credential = request.scope.get(CREDENTIAL) or bearer(request.headers.get("authorization"))
-    caller = services.auth.identify(credential)
+    caller = services.auth.identify(presented(request.scope, services.auth))
     path = request.scope.get("path", "")
     if not caller.allows_route(path):
         raise Forbidden(f"This API key may not use {path}.", hint="Ask for a key that may.")
@@ -58,3 +56,14 @@ def scope(caller: Caller, user_id: int | None) -> int | None:
     if user_id is not None and user_id != caller.user_id:
         raise Forbidden("You may see your own figures only.")
     return caller.user_id
+
+
+def refuse_limited(caller: Caller) -> None:
+    """A key for some models or routes must not make itself one for all. Raises Forbidden."""
+    if caller.is_limited:
+        raise Forbidden("This API key is limited, so it may not change people, keys or projects.")
+
+
+def client_address(request: Request) -> str:
+    """Whom to slow down. Behind a trusted proxy, uvicorn puts the client's own address here."""
+    return request.client.host if request.client else ""

@@ -15,13 +15,25 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 import gemmapy
-from gemmapy.api import catalogue, costs, health, metrics, ollama, openai, people, prices, relayed
+from gemmapy.api import (
+    catalogue,
+    costs,
+    health,
+    metrics,
+    ollama,
+    openai,
+    people,
+    prices,
+    relayed,
+    sessions,
+)
 from gemmapy.api.services import Services
 from gemmapy.api.shapes import error_body, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
 
 VENDOR = Path(gemmapy.__file__).parent / "web" / "vendor" / "swagger-ui"
 ROUTERS = (
+    sessions.router,
     people.router,
     metrics.router,
     costs.router,

@@ -1,19 +1,21 @@
-"""Login, one's own profile and keys, and the admin's users, keys and projects."""
+"""One's own profile and keys, and the admin's users, keys and projects."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin, SignedIn
+from gemmapy.api.access import Admin, SignedIn, client_address, refuse_limited
+from gemmapy.api.credential import is_cookies
 from gemmapy.api.services import Services, services
+from gemmapy.api.sessions import PageSession, Session, give, shown
 from gemmapy.core.errors import Forbidden, InvalidRequest, Unauthorized
 from gemmapy.gateway import credentials
-from gemmapy.gateway.auth import Caller, new_key
+from gemmapy.gateway.auth import new_key
 from gemmapy.metering.answers import Done
 from gemmapy.storage import people
 
@@ -25,28 +27,6 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
-
-
-class Login(_Body):
-    username: StrictStr = Field(max_length=1024)
-    password: StrictStr = Field(max_length=4096)
-
-
-class SignedInUser(TypedDict):
-    id: int
-    username: str
-    is_admin: bool
-
-
-class Session(TypedDict):
-    token: str
-    user: SignedInUser
-
-
-@router.post("/api/login", summary="A login token, valid for 24 hours")
-def login(body: Login, request: Request, use: Use) -> Session:
-    token, caller = use.auth.login(body.username, body.password, _address(request))
-    return _session(token, caller)
 
 
 # One's own
@@ -79,13 +59,18 @@ class PasswordChange(_Body):
 
 
 @router.post("/api/profile/password", summary="Change the password; every earlier login token ends")
-def change_password(body: PasswordChange, request: Request, caller: SignedIn, use: Use) -> Session:
-    _check_unlimited(caller)
-    if not use.auth.is_password(caller.user_id, body.current_password, _address(request)):
+def change_password(
+    body: PasswordChange, request: Request, response: Response, caller: SignedIn, use: Use
+) -> Session | PageSession:
+    refuse_limited(caller)
+    if not use.auth.is_password(caller.user_id, body.current_password, client_address(request)):
         raise Unauthorized("The current password is wrong.", hint="An admin can set a new one.")
     password_hash = use.auth.hash_password(body.new_password)
     _edit_user(use, caller.user_id, {"password_hash": password_hash})
-    return _session(*use.auth.issue(caller.user_id))
+    token, caller = use.auth.issue(caller.user_id)
+    if is_cookies(request.scope):
+        return give(token, request, response, use)  # no script of the page gets to see the token
+    return shown(token, caller)
 
 
 class KeyLimits(_Body):
@@ -139,7 +124,7 @@ def own_keys(caller: SignedIn, use: Use) -> Keys:
 
 @router.post("/api/keys", status_code=201, summary="A new API key, shown this once")
 def make_own_key(body: NewKeyBody, caller: SignedIn, use: Use) -> MadeKey:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     if body.is_trusted and not caller.is_admin:
         raise Forbidden("Only an admin can make a key trusted.")
     return _make_key(use, caller.user_id, body)
@@ -147,13 +132,13 @@ def make_own_key(body: NewKeyBody, caller: SignedIn, use: Use) -> MadeKey:
 
 @router.patch("/api/keys/{key_id}", summary="Change one of your keys")
 def edit_own_key(key_id: Id, body: KeyChange, caller: SignedIn, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     return _edit_key(use, key_id, body, caller.user_id, caller.user_id)
 
 
 @router.delete("/api/keys/{key_id}", summary="Revoke one of your keys, at once")
 def revoke_own_key(key_id: Id, caller: SignedIn, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     return _revoke_key(use, key_id, caller.user_id)
 
 
@@ -199,7 +184,7 @@ def list_users(caller: Admin, use: Use) -> Users:  # noqa: ARG001 - checked by i
 
 @router.post("/api/admin/users", status_code=201, summary="Admins: a new user")
 def make_user(body: NewUser, caller: Admin, use: Use) -> MadeUser:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     username = credentials.check_username(body.username)
     password_hash = use.auth.hash_password(body.password)
     now = use.clock.now()
@@ -218,7 +203,7 @@ def one_user(user_id: Id, caller: Admin, use: Use) -> UserEntry:  # noqa: ARG001
 
 @router.patch("/api/admin/users/{user_id}", summary="Admins: rename, disable, make an admin, set a password")
 def edit_user(user_id: Id, body: UserChange, caller: Admin, use: Use) -> UserEntry:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     changes: dict[str, Any] = body.model_dump(exclude_none=True)
     if "username" in changes:
         credentials.check_username(changes["username"])
@@ -231,7 +216,7 @@ def edit_user(user_id: Id, body: UserChange, caller: Admin, use: Use) -> UserEnt
 
 @router.delete("/api/admin/users/{user_id}", summary="Admins: forget a person; their ledger stays")
 def delete_user(user_id: Id, caller: Admin, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     now = use.clock.now()
     use.store.write(lambda connection: people.delete_user(connection, user_id, now))
     use.auth.refresh()
@@ -245,13 +230,13 @@ def every_key(caller: Admin, use: Use) -> Keys:  # noqa: ARG001
 
 @router.post("/api/admin/users/{user_id}/keys", status_code=201, summary="Admins: a new API key for a user")
 def make_key(user_id: Id, body: NewKeyBody, caller: Admin, use: Use) -> MadeKey:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     return _make_key(use, user_id, body)
 
 
 @router.delete("/api/admin/keys/{key_id}", summary="Admins: revoke anyone's key, at once")
 def revoke_key(key_id: Id, caller: Admin, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     return _revoke_key(use, key_id, None)
 
 
@@ -279,7 +264,7 @@ def list_projects(caller: Admin, use: Use) -> Projects:  # noqa: ARG001
 
 @router.post("/api/admin/projects", status_code=201, summary="Admins: a new project")
 def make_project(body: NewProject, caller: Admin, use: Use) -> ProjectEntry:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     now = use.clock.now()
     project_id = use.store.write(lambda connection: people.create_project(connection, body.name, now))
     use.auth.refresh()
@@ -289,7 +274,7 @@ def make_project(body: NewProject, caller: Admin, use: Use) -> ProjectEntry:
 
 @router.delete("/api/admin/projects/{project_id}", summary="Admins: take a project out of use; its ledger stays")
 def archive_project(project_id: Id, caller: Admin, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     now = use.clock.now()
     use.store.write(lambda connection: people.archive_project(connection, project_id, now))
     use.auth.refresh()
@@ -298,7 +283,7 @@ def archive_project(project_id: Id, caller: Admin, use: Use) -> Done:
 
 @router.put("/api/admin/projects/{project_id}/members/{user_id}", summary="Admins: let a user charge a project")
 def add_member(project_id: Id, user_id: Id, caller: Admin, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     use.store.write(lambda connection: people.add_member(connection, project_id, user_id))
     use.auth.refresh()
     return {"message": "The user's requests may name the project."}
@@ -306,28 +291,13 @@ def add_member(project_id: Id, user_id: Id, caller: Admin, use: Use) -> Done:
 
 @router.delete("/api/admin/projects/{project_id}/members/{user_id}", summary="Admins: the reverse")
 def remove_member(project_id: Id, user_id: Id, caller: Admin, use: Use) -> Done:
-    _check_unlimited(caller)
+    refuse_limited(caller)
     use.store.write(lambda connection: people.remove_member(connection, project_id, user_id))
     use.auth.refresh()
     return {"message": "The user's requests may no longer name the project."}
 
 
 # What they share
-
-
-def _address(request: Request) -> str:
-    """Whom to slow down. Behind a trusted proxy, uvicorn puts the client's own address here."""
-    return request.client.host if request.client else ""
-
-
-def _check_unlimited(caller: Caller) -> None:
-    """A key for some models or routes must not make itself one for all."""
-    if caller.is_limited:
-        raise Forbidden("This API key is limited, so it may not change people, keys or projects.")
-
-
-def _session(token: str, caller: Caller) -> Session:
-    return {"token": token, "user": {"id": caller.user_id, "username": caller.username, "is_admin": caller.is_admin}}
 
 
 def _user_entry(user: dict[str, Any]) -> UserEntry:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
-from gemmapy.api.access import CREDENTIAL, bearer
+from gemmapy.api.credential import presented
 from gemmapy.api.shapes import error_body, error_frame, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, PayloadTooLarge
 from gemmapy.core.ids import id_text
@@ -73,7 +73,7 @@ class Proxy:
                 started_at=datetime.now(UTC),
                 started_ns=self._gateway.clock.monotonic_ns(),
             )
-            credential = scope.get(CREDENTIAL) or bearer(envelope.header(b"authorization"))
+            credential = presented(scope, self._gateway.auth)
 
             async def body() -> bytes:
                 return await read_body(envelope, receive, self._gateway.max_body_bytes, self._client_timeout_s)

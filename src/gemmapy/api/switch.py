@@ -10,7 +10,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gemmapy.api.access import CREDENTIAL
+from gemmapy.api.credential import CREDENTIAL
 from gemmapy.api.proxy import Proxy
 from gemmapy.gateway.asked import ENDPOINTS
 

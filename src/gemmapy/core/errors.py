@@ -8,6 +8,7 @@ They are raised anywhere, and turned into the shape of the API that was called i
     │   └── PayloadTooLarge 413
     ├── Unauthorized 401            nobody we know
     ├── Forbidden 403               somebody we know, but not for this
+    │   └── CsrfRefused 403         a cookie, in a request that may be another site's doing
     ├── NotFound 404
     │   └── UnknownModel 404        in the words that Ollama uses
     ├── MethodNotAllowed 405
@@ -79,6 +80,14 @@ class Forbidden(GemmaPyError):
     code = "forbidden"
     default = "You may not do this."
     default_hint = "Ask an admin of this gateway."
+
+
+class CsrfRefused(Forbidden):
+    """A request with the page's cookie that cannot be told from one that another site's page makes."""
+
+    code = "csrf"
+    default = "This request cannot be told from one that another site makes."
+    default_hint = "GET /api/session tells the text for X-CSRF-Token; with a Bearer credential none is needed."
 
 
 class NotFound(GemmaPyError):

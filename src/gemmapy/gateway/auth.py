@@ -10,19 +10,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import GemmaPyError, Unauthorized
 from gemmapy.gateway import credentials
-from gemmapy.gateway.credentials import Claims, Tokens, load_secret
+from gemmapy.gateway.credentials import SESSION_LIFETIME, TOKEN_LIFETIME, Claims, Tokens, load_secret
 from gemmapy.gateway.throttle import LoginThrottle
 from gemmapy.storage import people
 from gemmapy.storage.people import NewKey, Roll
 from gemmapy.storage.store import Store
 
-__all__ = ["Auth", "Caller", "load_secret"]
+__all__ = ["Auth", "Caller", "LoginSession", "load_secret"]
 FIRST_ADMIN = "admin"
 TOKENS_REMEMBERED = 10_000
 TOUCH_EVERY_S = 60
@@ -65,6 +65,19 @@ class Caller:
         return any(path == r or path.startswith(r.rstrip("/") + "/") for r in self.routes)
 
 
+@dataclass(frozen=True, slots=True)
+class LoginSession:
+    """Who is signed in by a login token, and what a page needs to know to go on with it."""
+
+    caller: Caller
+    claims: Claims
+    csrf: str
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.claims.expires_at
+
+
 class Auth:
     """Everyone who can be let in."""
 
@@ -95,10 +108,12 @@ class Auth:
         if not credential or len(credential) > _CREDENTIAL_LIMIT:
             raise Unauthorized
         caller = self._by_key(credential) if credential.startswith(credentials.KEY_PREFIX) else None
-        caller = caller or self._by_token(credential)
-        if caller is None:
+        if caller is not None:
+            return caller
+        found = self._by_token(credential)
+        if found is None:
             raise Unauthorized
-        return caller
+        return found[0]
 
     def login(self, username: str, password: str, address: str) -> tuple[str, Caller]:
         """A token for who knows the password. Blocks for as long as argon2 takes.
@@ -127,6 +142,24 @@ class Auth:
         """A fresh token for a user who has just been proved. Raises Unauthorized where the user is gone meanwhile."""
         token = self._tokens.issue(user_id)
         return token, self.identify(token)
+
+    def session(self, token: str | None) -> LoginSession:
+        """The session behind a login token. Raises Unauthorized, also for an API key, which has none."""
+        found = self._by_token(token) if token and len(token) <= _CREDENTIAL_LIMIT else None
+        if found is None:
+            raise Unauthorized("Sign in first: there is no session, or it is over.")
+        caller, claims = found
+        return LoginSession(caller, claims, self._tokens.csrf(claims))
+
+    def renewed(self, session: LoginSession) -> str | None:
+        """A fresh token for a session whose token has half its life behind it; None before, and where the session may
+        not become older."""
+        claims = session.claims
+        if self._clock.now() - claims.issued_at < TOKEN_LIFETIME / 2:
+            return None
+        if claims.expires_at >= claims.signed_in_at + SESSION_LIFETIME - timedelta(seconds=1):
+            return None
+        return self._tokens.issue(claims.user_id, claims)
 
     def is_password(self, user_id: int, password: str, address: str) -> bool:
         """Whether it is this user's password; throttled as a login is. Blocks."""
@@ -193,7 +226,7 @@ class Auth:
             is_trusted=key["is_trusted"],
         )
 
-    def _by_token(self, token: str) -> Caller | None:
+    def _by_token(self, token: str) -> tuple[Caller, Claims] | None:
         digest = credentials.hash_key(token)
         claims = self._claims.get(digest)
         if claims is None:
@@ -208,9 +241,9 @@ class Auth:
         user = roll.users.get(claims.user_id)
         if user is None or self._clock.now() >= claims.expires_at:
             return None
-        if user["sessions_from"] is not None and claims.issued_at < user["sessions_from"]:
-            return None
-        return Caller(user["id"], user["username"], user["is_admin"], projects=roll.projects[user["id"]])
+        if user["sessions_from"] is not None and claims.signed_in_at < user["sessions_from"]:
+            return None  # the sign-in counts, so that a token that is being renewed at this very moment is void too
+        return Caller(user["id"], user["username"], user["is_admin"], projects=roll.projects[user["id"]]), claims
 
     def _used(self, key_id: int, now: datetime) -> None:
         """Notes that a key was used; written down at most once a minute, by a thread of its own."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -20,6 +22,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from gemmapy.core.errors import ConfigurationError, InvalidRequest
 
 TOKEN_LIFETIME = timedelta(hours=24)
+SESSION_LIFETIME = timedelta(days=30)
+"""For how long after its sign-in a session can be given fresh tokens."""
 KEY_PREFIX = "gp-"
 SHOWN_PREFIX_LENGTH = 10
 _ALGORITHM = "HS256"
@@ -82,6 +86,9 @@ class Claims:
     """What a valid login token says."""
 
     user_id: int
+    session: str
+    """The same in all tokens that a session is given, one after the other."""
+    signed_in_at: datetime
     issued_at: datetime
     expires_at: datetime
 
@@ -93,18 +100,26 @@ class Tokens:
         self._secret = secret
         self._now = now
 
-    def issue(self, user_id: int) -> str:
-        """A new token."""
+    def issue(self, user_id: int, earlier: Claims | None = None) -> str:
+        """A new token: of a new session, or of the one that has had `earlier`."""
         now = self._now()
+        signed_in_at = earlier.signed_in_at if earlier else now
         claims = {
             "sub": str(user_id),
             # Fractions of a second are allowed (RFC 7519, NumericDate): a token given right after a password change,
             # within the same second, is younger than the change.
             "iat": now.timestamp(),
-            "exp": int((now + TOKEN_LIFETIME).timestamp()),
+            "exp": int(min(now + TOKEN_LIFETIME, signed_in_at + SESSION_LIFETIME).timestamp()),
             "jti": uuid.uuid4().hex,
+            "sid": earlier.session if earlier else uuid.uuid4().hex,
+            "auth_time": signed_in_at.timestamp(),
         }
         return _jwt.encode(claims, self._secret, _ALGORITHM)
+
+    def csrf(self, claims: Claims) -> str:
+        """What a page has to send along to show that it is the session's own. Tells nothing of the token."""
+        key = b"csrf " + self._secret
+        return base64.urlsafe_b64encode(hmac.digest(key, claims.session.encode(), "sha256")).rstrip(b"=").decode()
 
     def read(self, token: str) -> Claims | None:
         """What a token says; None where it is forged, expired, or not ours."""
@@ -113,17 +128,22 @@ class Tokens:
                 token,
                 self._secret,
                 [_ALGORITHM],
-                options={"require": ["sub", "iat", "exp"], "verify_exp": False, "verify_iat": False},
+                options={
+                    "require": ["sub", "iat", "exp", "sid", "auth_time"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
             )
             issued_at = datetime.fromtimestamp(said["iat"], UTC)
             expires_at = datetime.fromtimestamp(said["exp"], UTC)
-            user_id = int(said["sub"])
+            signed_in_at = datetime.fromtimestamp(said["auth_time"], UTC)
+            user_id, session = int(said["sub"]), str(said["sid"])
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, OSError):
             return None
         now = self._now()
         if now >= expires_at or issued_at > now + timedelta(minutes=5):
             return None
-        return Claims(user_id, issued_at, expires_at)
+        return Claims(user_id, session, signed_in_at, issued_at, expires_at)
 
 
 def load_secret(data_dir: Path, given: str | None) -> bytes:

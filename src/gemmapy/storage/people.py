@@ -111,6 +111,13 @@ def edit_user(connection: Connection, user_id: int, changes: Mapping[str, Any], 
         count_up(connection, PEOPLE)
 
 
+def end_sessions(connection: Connection, user_id: int, now: datetime) -> None:
+    """Voids every login token given to the user before `now`; API keys stay. Raises NotFound."""
+    user(connection, user_id)
+    connection.execute(update(users).where(users.c.id == user_id).values(sessions_from=now))
+    count_up(connection, PEOPLE)
+
+
 def delete_user(connection: Connection, user_id: int, now: datetime) -> None:
     """Forgets the person; the row, its id and its ledger stay. Raises NotFound, Conflict for the last admin."""
     user(connection, user_id)

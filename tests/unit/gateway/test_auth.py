@@ -54,6 +54,54 @@ def test_a_login_gives_a_token_that_names_the_user(auth: Auth) -> None:
     assert auth.identify(token) == caller
 
 
+def test_a_session_in_use_goes_on_for_thirty_days_with_one_csrf_text(auth: Auth, clock: FixedClock) -> None:
+    token, _ = auth.login("ada", PASSWORD, "10.0.0.1")
+    first = auth.session(token)
+    clock.go_on(hours=11, minutes=59)
+    assert auth.renewed(auth.session(token)) is None
+    renewals = 0
+    for _ in range(200):
+        clock.go_on(hours=6)
+        try:
+            session = auth.session(token)
+        except Unauthorized:
+            break
+        renewed = auth.renewed(session)
+        if renewed is not None:
+            token, renewals = renewed, renewals + 1
+            assert auth.session(token).csrf == first.csrf
+    age = clock.now() - first.claims.signed_in_at
+    assert timedelta(days=30) <= age < timedelta(days=30, hours=7)
+    assert renewals > 30
+
+
+def test_a_session_that_is_not_used_for_a_day_is_over(auth: Auth, clock: FixedClock) -> None:
+    token, _ = auth.login("ada", PASSWORD, "10.0.0.1")
+    clock.go_on(hours=24)
+    with pytest.raises(Unauthorized):
+        auth.session(token)
+
+
+def test_a_token_that_is_renewed_while_its_user_signs_out_everywhere_is_void(
+    auth: Auth, store: Store, clock: FixedClock
+) -> None:
+    session = auth.session(auth.login("ada", PASSWORD, "10.0.0.1")[0])
+    clock.go_on(hours=13)
+    store.write(lambda c: people.end_sessions(c, 1, clock.now()))
+    clock.go_on(seconds=1)
+    renewed = auth.renewed(session)
+    auth.refresh()
+    with pytest.raises(Unauthorized):
+        auth.session(renewed)
+
+
+def test_two_sessions_and_two_secrets_have_different_csrf_texts(auth: Auth, store: Store, clock: FixedClock) -> None:
+    one, two = (auth.login("ada", PASSWORD, "10.0.0.1")[0] for _ in range(2))
+    assert auth.session(one).csrf != auth.session(two).csrf
+    claims = auth.session(one).claims
+    assert credentials.Tokens(b"t" * 32, clock.now).csrf(claims) != auth.session(one).csrf
+
+
 @pytest.mark.parametrize(("username", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("bob", ""), ("", "")])
 def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nobody(auth: Auth, username: str, password: str) -> None:
     with pytest.raises(Unauthorized, match=r"The username or the password is wrong\."):
