@@ -11,6 +11,13 @@ import { Failure, Skeleton } from "./parts/states.js";
 
 const PAGES = [
   { id: "overview", title: "Overview", load: () => import("./pages/overview.js") },
+  { id: "models", title: "Models", load: () => import("./pages/models.js") },
+  { id: "people", title: "People", admin: true, load: () => import("./pages/people.js") },
+  { id: "costs", title: "Costs", load: () => import("./pages/costs.js") },
+  { id: "requests", title: "Requests", load: () => import("./pages/requests.js") },
+  { id: "patterns", title: "Patterns", load: () => import("./pages/patterns.js") },
+  { id: "playground", title: "Playground", load: () => import("./pages/playground.js") },
+  { id: "settings", title: "Settings", load: () => import("./pages/settings.js") },
 ];
 
 function Loaded({ page, rest }) {

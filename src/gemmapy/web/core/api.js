@@ -9,6 +9,8 @@ export const ORIGIN = location.origin + BASE;
 /** False while the gateway cannot be reached. */
 export const reachable = observable(true);
 
+/** Where a 401 speaks of the password that was typed, not of the session. */
+const OWN_401 = ["/api/session", "/api/profile/password"];
 const doors = { csrf: null, expired: () => {} };
 
 /** The session tells what to send along, and what to do when it has ended. */
@@ -54,7 +56,7 @@ export async function send(method, path, { query, body, signal } = {}) {
   reachable.set(true);
   if (response.ok) return response;
   const error = await failure(response);
-  if (response.status === 401 && path !== "/api/session") doors.expired();
+  if (response.status === 401 && !OWN_401.includes(path)) doors.expired();
   throw error;
 }
 

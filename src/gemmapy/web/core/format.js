@@ -104,13 +104,15 @@ const PARTS = {
   day: { weekday: "short", month: "short", day: "numeric" },
   date: { year: "numeric", month: "short", day: "numeric" },
   short: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+  month: { year: "numeric", month: "long" },
+  log: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" },
   full: {
     year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
     timeZoneName: "short",
   },
 };
 
-/** A moment (milliseconds or ISO text) in a zone: "time", "hour", "day", "date", "short" or "full". */
+/** A moment (milliseconds or ISO text) in a zone: "time", "hour", "day", "date", "short", "log" or "full". */
 export function at(value, zone, form = "full") {
   const ms = moment(value);
   return Number.isFinite(ms) ? dateFormat(zone, PARTS[form]).format(ms) : NOTHING;

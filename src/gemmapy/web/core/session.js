@@ -16,11 +16,12 @@ useDoors({
 });
 
 function enter(answer) {
+  const again = expired.get() || !session.get();
   useDoors({ csrf: answer.csrf });
   localStorage.setItem(KNOWN, "1");
   session.set(answer);
   expired.set(false);
-  entries.set(entries.get() + 1);
+  if (again) entries.set(entries.get() + 1);
 }
 
 // The cookie cannot be seen from here; this says whether there may be one, so that a stranger's page asks nothing.
@@ -52,8 +53,12 @@ export async function signIn(username, password) {
   enter(answer);
 }
 
-/** Takes a session that another answer of the API carries, as a new password's does. */
-export const renew = enter;
+/** Goes on with the session, as the gateway wants it asked for now and then; a new password gives another one, too. */
+export async function renew() {
+  enter(await get("/api/session"));
+}
+
+setInterval(() => session.get() && !expired.get() && renew().catch(() => {}), 30 * 60_000); // what asks next says why not
 
 /** Ends this session, or every one of this user. */
 export async function signOut(everywhere = false) {

@@ -1,8 +1,8 @@
 // Everything at a glance: ten figures with their course, one chart of the chosen one, and who and what is behind it.
 import { useAsk } from "../core/ask.js";
 import * as format from "../core/format.js";
+import { courseName, MEASURES } from "../core/measures.js";
 import { useObservable } from "../core/observable.js";
-import { ORIGIN } from "../core/api.js";
 import { useQuestion } from "../core/question.js";
 import { change, href, useRoute } from "../core/route.js";
 import { LENGTH, intervals } from "../core/range.js";
@@ -11,52 +11,12 @@ import { html, useMemo } from "../core/view.js";
 import { Bars } from "../parts/bars.js";
 import { Chart, underWay } from "../parts/chart.js";
 import { Choice } from "../parts/choice.js";
+import { FirstRequest } from "../parts/first.js";
 import { Figure } from "../parts/figure.js";
 import { LatestRequests, RunningNow } from "../parts/now.js";
 import { Card, Page } from "../parts/page.js";
-import { Answer, Empty, Failure, Skeleton } from "../parts/states.js";
+import { Answer, Failure, Skeleton } from "../parts/states.js";
 import { zoomTo } from "../parts/range.js";
-
-const share = (part, whole) => (whole ? part / whole : null);
-
-/** What can be chosen for the chart: from a bucket of the series, and from the window's totals. */
-export const MEASURES = {
-  requests: {
-    label: "Requests", show: format.count, exact: format.exactCount, bucket: (b) => b.requests,
-    total: (d) => d.total_requests,
-  },
-  cost: {
-    label: "Cost", show: format.money, exact: format.exactMoney, bucket: (b) => b.cost, total: (_d, c) => c?.total_cost,
-  },
-  tokens: {
-    label: "Tokens", show: format.count, exact: format.exactCount, bucket: (b) => b.total_tokens, total: (d) => d.total_tokens,
-  },
-  errors: {
-    label: "Error rate", show: format.percent, exact: format.exactPercent, better: "down",
-    bucket: (b) => share(b.errors, b.requests), total: (d) => d.error_rate,
-  },
-  duration: {
-    label: "Duration, p50", chart: "Duration, average", show: format.duration, exact: format.exactDuration, better: "down",
-    bucket: (b) => b.avg_duration || null, total: (d) => d.percentiles.duration.p50,
-  },
-  ttft: {
-    label: "First token, p50", chart: "Time to first token, average", show: format.duration, exact: format.exactDuration,
-    better: "down", bucket: (b) => b.avg_ttft || null, total: (d) => d.percentiles.ttft.p50,
-  },
-  speed: {
-    label: "Speed, p50", chart: "Speed, average", show: format.speed, exact: format.exactSpeed, better: "up",
-    bucket: (b) => b.avg_tokens_per_sec || null, total: (d) => d.percentiles.tokens_per_sec.p50,
-  },
-  cache: {
-    label: "Cache hits", show: format.percent, exact: format.exactPercent, better: "up",
-    bucket: (b) => share(b.cache_hits, b.requests), total: (d) => d.cache_hit_rate,
-  },
-  ratings: {
-    label: "Satisfaction", show: format.percent, exact: format.exactPercent, better: "up",
-    bucket: (b) => share(b.positive, (b.positive ?? 0) + (b.negative ?? 0)),
-    total: (d) => (d.ratings.total_rated ? d.ratings.satisfaction_rate : null),
-  },
-};
 
 function notes(dashboard, costs) {
   if (!dashboard) return {};
@@ -122,7 +82,7 @@ function Course({ measure, question, series, before }) {
   const data = series.data?.data;
   const shown = useMemo(() => {
     if (!data) return null;
-    const lines = [{ label: measure.chart ?? measure.label, values: data.map(measure.bucket) }];
+    const lines = [{ label: courseName(measure), values: data.map(measure.bucket) }];
     if (before?.length) {
       const values = data.map((_, place) => (before[place] ? measure.bucket(before[place]) : null));
       lines.push({ label: "The period before", before: true, values, times: before.map((b) => Date.parse(b.start)) });
@@ -132,10 +92,10 @@ function Course({ measure, question, series, before }) {
   const grains = intervals(question.window);
   const pick = grains.length > 1 && html`<${Choice} label="Grain" value=${interval} choose=${(by) => change({ by: by === grains[0] ? null : by }, { replace: true })}
     options=${["hour", "day", "week"].filter((one) => grains.includes(one)).map((one) => [one, `By ${one}`])} />`;
-  return html`<${Card} title=${measure.chart ?? measure.label} actions=${pick}>
+  return html`<${Card} title=${courseName(measure)} actions=${pick}>
     ${!shown
       ? (series.error ? html`<${Failure} error=${series.error} again=${series.again} />` : html`<${Skeleton} height=${292} />`)
-      : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`${measure.chart ?? measure.label} by ${interval}`} times=${shown.times} series=${shown.lines}
+      : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`${courseName(measure)} by ${interval}`} times=${shown.times} series=${shown.lines}
           zone=${zone} interval=${interval} show=${measure.show} exact=${measure.exact} height=${260}
           open=${question.window.open && underWay(shown.times.at(-1), interval)}
           zoom=${(from, to) => zoomTo(from, Math.max(to, from + LENGTH.hour))} /></div>`}
@@ -165,11 +125,4 @@ function ByEndpoint({ current }) {
           rows=${data.endpoints.map((e) => ({ key: e.endpoint, name: e.endpoint, value: e.requests, href: href("overview", { endpoint: e.endpoint }) }))} />`
       : html`<p class="quiet">No requests in this time.</p>`}</${Answer}>
   </${Card}>`;
-}
-
-export function FirstRequest() {
-  const line = `curl ${ORIGIN}/api/chat \\\n  -H "Authorization: Bearer $KEY" \\\n  -d '{"model": "llama3", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}'`;
-  return html`<${Card} label="The first request"><${Empty} title="No requests in this time yet" line=${line}>
-    Paste this, with an API key from <a href=${href("settings")}>Settings</a> and a model that you have, and watch it arrive here. Or try the <a href=${href("playground")}>Playground</a>.
-  </${Empty}></${Card}>`;
 }

@@ -2,7 +2,7 @@
 import { exactPercent, percent } from "../core/format.js";
 import { html } from "../core/view.js";
 
-/** `rows`: [{key, name, value, href?, title?}]; `show` and `exact` format a value; `total`: what shares are of. */
+/** `rows`: [{key, name, value, href?, title?, own?}]; `show` and `exact` format a value; `total`: what shares are of. */
 export function Bars({ head, rows, show, exact = show, total, limit = 8, bad = false }) {
   const sum = total ?? rows.reduce((all, one) => all + (one.value ?? 0), 0);
   const list = [...rows].sort((a, b) => (b.value ?? 0) - (a.value ?? 0));
@@ -11,10 +11,10 @@ export function Bars({ head, rows, show, exact = show, total, limit = 8, bad = f
   const high = list[0]?.value || 1;
   const row = (one) => {
     const inner = html`
-      <span class="bar-fill ${bad ? "bad" : ""}" style=${{ width: `${Math.max(0, ((one.value ?? 0) / high) * 100)}%` }}></span>
-      <span class="bar-name" title=${one.title ?? one.name}>${one.name}</span>
+      <span class="bar-fill ${bad ? "bad" : one.own ? "own" : ""}" style=${{ width: `${Math.max(0, ((one.value ?? 0) / high) * 100)}%` }}></span>
+      <span class="bar-name ${one.own ? "strong" : ""}" title=${one.title ?? one.name}>${one.name}</span>
       <span class="bar-values"><span title=${exact(one.value)}>${show(one.value)}</span>
-        <span class="faint" title=${sum ? exactPercent((one.value ?? 0) / sum) : ""}>${sum ? percent((one.value ?? 0) / sum) : ""}</span></span>`;
+        ${sum > 0 && html`<span class="faint" title=${exactPercent((one.value ?? 0) / sum)}>${percent((one.value ?? 0) / sum)}</span>`}</span>`;
     return html`<li key=${one.key}>${one.href ? html`<a class="bar-row" href=${one.href}>${inner}</a>` : html`<div class="bar-row">${inner}</div>`}</li>`;
   };
   return html`

@@ -17,10 +17,14 @@ const style = (series, index) =>
     ? { stroke: color("--before"), dash: [4, 4], width: 1.5 }
     : { stroke: color(STRONG[index % 4]), dash: DASHES[index % 4], width: 2 };
 
-function Swatch({ series, index }) {
-  const kind = series.before ? "s-before" : `s${(index % 4) + 1}`;
-  const dash = (series.before ? [4, 4] : DASHES[index % 4]).join(" ");
-  return html`<svg class="swatch" viewBox="0 0 18 10" aria-hidden="true"><line class=${kind} x1="0" y1="5" x2="18" y2="5" stroke-dasharray=${dash} /></svg>`;
+/** The class and the dashes of a series' mark in legend and tooltip. */
+const look = (series, index) =>
+  series.before ? ["s-before", [4, 4]] : [`s${(index % 4) + 1}`, DASHES[index % 4]];
+
+const known = (value) => value !== null && value !== undefined;
+
+function Swatch({ kind, dash }) {
+  return html`<svg class="swatch" viewBox="0 0 18 10" aria-hidden="true"><line class=${kind} x1="0" y1="5" x2="18" y2="5" stroke-dasharray=${dash.join(" ")} /></svg>`;
 }
 
 /** Values of a bucket that is not over are drawn apart, dotted: it will still grow. */
@@ -32,13 +36,14 @@ function split(values, open) {
   return [done, rest];
 }
 
-function plotData({ times, series, open }) {
+function plotData({ times, series, open, band }) {
   const data = [times.map((ms) => ms / 1000)];
   for (const one of series) {
     const [done, rest] = one.before ? [one.values, null] : split(one.values, open);
     data.push(done);
     if (!one.before && open) data.push(rest ?? one.values.map(() => null));
   }
+  if (band) data.push(band.high, band.low);
   return data;
 }
 
@@ -74,7 +79,7 @@ function tooltip(state) {
   const box = document.createElement("div");
   box.className = "chart-tip";
   box.hidden = true;
-  const line = (name, text, index, series) => {
+  const line = (name, text, kind, dash) => {
     const row = document.createElement("div");
     row.className = "chart-tip-row";
     const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -82,8 +87,8 @@ function tooltip(state) {
     mark.setAttribute("viewBox", "0 0 18 10");
     const stroke = document.createElementNS("http://www.w3.org/2000/svg", "line");
     for (const [key, value] of Object.entries({ x1: 0, y1: 5, x2: 18, y2: 5 })) stroke.setAttribute(key, value);
-    stroke.setAttribute("class", series.before ? "s-before" : `s${(index % 4) + 1}`);
-    stroke.setAttribute("stroke-dasharray", (series.before ? [4, 4] : DASHES[index % 4]).join(" "));
+    stroke.setAttribute("class", kind);
+    stroke.setAttribute("stroke-dasharray", dash.join(" "));
     mark.append(stroke);
     const label = document.createElement("span");
     label.textContent = name;
@@ -97,7 +102,7 @@ function tooltip(state) {
       init: (plot) => plot.over.append(box),
       setCursor: (plot) => {
         const { idx, left } = plot.cursor;
-        const { times, series, zone, interval, exact, open } = state.current;
+        const { times, series, zone, interval, exact, open, band } = state.current;
         if (idx === null || idx === undefined || left < 0 || !(idx in times)) {
           box.hidden = true;
           return;
@@ -106,10 +111,13 @@ function tooltip(state) {
         title.className = "chart-tip-title";
         const unfinished = open && idx === times.length - 1;
         title.textContent = bucket(times[idx], zone, interval) + (unfinished ? ", so far" : "");
-        box.replaceChildren(title, ...series.map((one, index) => {
+        const rows = series.filter((one) => !one.sparse || known(one.values[idx])).map((one) => {
+          const index = series.indexOf(one);
           const name = one.before && one.times?.[idx] !== undefined ? bucket(one.times[idx], zone, interval) : one.label;
-          return line(name, exact(one.values[idx]), index, one);
-        }));
+          return line(name, exact(one.values[idx]), ...look(one, index));
+        });
+        if (band && known(band.low[idx])) rows.push(line(band.label, `${exact(band.low[idx])} – ${exact(band.high[idx])}`, "s-band", []));
+        box.replaceChildren(title, ...rows);
         box.hidden = false;
         const width = plot.over.clientWidth;
         const x = left + 14 + box.offsetWidth > width ? left - 14 - box.offsetWidth : left + 14;
@@ -120,19 +128,22 @@ function tooltip(state) {
 }
 
 function build(element, state, height, zoom) {
-  const { series, zone, interval, show, open, top, sync } = state.current;
+  const { series, zone, interval, show, open, top, sync, band } = state.current;
   const width = element.clientWidth;
   const lines = [{}];
   series.forEach((one, index) => {
-    const look = style(one, index);
-    const area = !one.before && index === 0 && series.filter((other) => !other.before).length === 1;
+    const drawn = style(one, index);
+    const area = !band && !one.before && index === 0 && series.filter((other) => !other.before).length === 1;
     const points = { show: (plot) => plot.data[0].length <= 2, size: 6 };
     const fill = area ? color("--accent-soft") : undefined;
-    lines.push({ label: one.label, ...look, fill, points, spanGaps: false });
-    if (!one.before && open) lines.push({ label: one.label, ...look, fill, dash: [2, 3], points: { show: false } });
+    lines.push({ label: one.label, ...drawn, fill, points, spanGaps: false });
+    if (!one.before && open) lines.push({ label: one.label, ...drawn, fill, dash: [2, 3], points: { show: false } });
   });
+  const edge = { stroke: color("--before"), width: 1, dash: [2, 3], points: { show: false } };
+  if (band) lines.push(edge, edge);
+  const bands = band ? [{ series: [lines.length - 2, lines.length - 1], fill: color("--accent-soft") }] : undefined;
   return new uPlot({
-    width, height, series: lines, plugins: [tooltip(state)], legend: { show: false },
+    width, height, bands, series: lines, plugins: [tooltip(state)], legend: { show: false },
     padding: [10, 26, 0, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
     axes: axes(zone, interval, show, width),
@@ -155,13 +166,13 @@ function build(element, state, height, zoom) {
 
 /**
  * `times` (ms) are the buckets' beginnings, `series` [{label, values, before?, times?}], `show` and `exact` format a
- * value, `open` whether the last bucket is not over, `zoom(from, to)` is called after a drag, `sync` ties cursors.
+ * value, `band` {label, low, high} is filled between, `open` says whether the last bucket is not over, `zoom(from, to)` is called after a drag, `sync` ties cursors.
  */
-export function Chart({ label, times, series, zone, interval, show, exact = show, open = false, height = 260, zoom, sync, top, summary }) {
+export function Chart({ label, times, series, band, zone, interval, show, exact = show, open = false, height = 260, zoom, sync, top, summary }) {
   const box = useRef(null);
   const plot = useRef(null);
   const state = useRef(null);
-  state.current = { times, series, zone, interval, show, exact, open, top, sync };
+  state.current = { times, series, band, zone, interval, show, exact, open, top, sync };
   const isDark = useObservable(dark);
   const shape = [series.length, series.map((one) => one.label).join("|"), zone, interval, open, isDark, show, top, height].join();
   useEffect(() => {
@@ -178,7 +189,7 @@ export function Chart({ label, times, series, zone, interval, show, exact = show
     };
   }, [shape]);
   state.zoom = zoom;
-  const content = useMemo(() => JSON.stringify([times, series.map((one) => one.values)]), [times, series]);
+  const content = useMemo(() => JSON.stringify([times, series.map((one) => one.values), band]), [times, series, band]);
   useEffect(() => plot.current?.setData(plotData(state.current)), [content]);
   const key = (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -200,9 +211,11 @@ export function Chart({ label, times, series, zone, interval, show, exact = show
       onKeyDown=${key} style=${{ height: `${height}px` }}></div>
     <figcaption class="chart-foot">
       <ul class="legend" aria-hidden="true">
-        ${series.map((one, index) => html`<li key=${one.label}><${Swatch} series=${one} index=${index} />${one.label}</li>`)}
+        ${series.map((one, index) => html`<li key=${one.label}><${Swatch} kind=${look(one, index)[0]} dash=${look(one, index)[1]} />${one.label}</li>`)}
+        ${band && html`<li><${Swatch} kind="s-band" dash=${[]} />${band.label}</li>`}
       </ul>
-      <${Behind} label=${label} ...${{ times, series, zone, interval, exact }} />
+      <${Behind} label=${label} ...${{ times, zone, interval, exact }}
+        series=${band ? [...series, { label: `${band.label}: from`, values: band.low }, { label: `${band.label}: to`, values: band.high }] : series} />
     </figcaption>
   </figure>`;
 }

@@ -17,11 +17,22 @@ export function Dialog({ title, close, kind = "", locked = false, bare = false, 
   useEffect(() => {
     const element = box.current;
     const cancel = (event) => {
+      if (event.target !== element) return;
       event.preventDefault();
       if (!locked) close();
     };
+    // A browser may close it without asking, as on a second Esc: a locked one comes back.
+    const shut = (event) => {
+      if (event.target !== element) return;
+      if (locked) element.showModal();
+      else close();
+    };
     element.addEventListener("cancel", cancel);
-    return () => element.removeEventListener("cancel", cancel);
+    element.addEventListener("close", shut);
+    return () => {
+      element.removeEventListener("cancel", cancel);
+      element.removeEventListener("close", shut);
+    };
   }, [close, locked]);
   const outside = (event) => event.target === box.current && !locked && close();
   return html`<dialog ref=${box} class=${kind} aria-label=${title} onMouseDown=${outside}>

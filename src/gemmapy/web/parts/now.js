@@ -40,7 +40,7 @@ export function RunningNow() {
 /** The columns that a list of requests has everywhere. */
 export function requestColumns({ zone, admin }) {
   return [
-    { id: "created_at", label: "Time", value: (r) => r.created_at, show: (r) => format.at(r.created_at, zone, "short"), exact: (r) => format.at(r.created_at, zone) },
+    { id: "created_at", label: "Time", value: (r) => r.created_at, show: (r) => format.at(r.created_at, zone, "log"), exact: (r) => format.at(r.created_at, zone) },
     ...(admin ? [{ id: "username", label: "Person", value: (r) => r.username, show: (r) => html`<span class="cut">${r.username ?? "deleted"}</span>` }] : []),
     { id: "model", label: "Model", value: (r) => r.model, show: (r) => html`<span class="cut" title=${r.model}>${r.model}</span>` },
     { id: "endpoint", label: "Endpoint", value: (r) => r.endpoint },

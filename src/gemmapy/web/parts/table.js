@@ -48,7 +48,7 @@ export function Table({ caption, columns, rows, row, file, sort, fixed = false, 
             aria-sort=${by.id === column.id ? (by.down ? "descending" : "ascending") : undefined}>
             ${fixed || column.sort === false
               ? column.label || html`<span class="unseen">${column.hidden ?? "Actions"}</span>`
-              : html`<button type="button" onClick=${() => press(column)}>${column.label}<span aria-hidden="true">${by.id === column.id ? (by.down ? "▾" : "▴") : ""}</span></button>`}
+              : html`<button type="button" onClick=${() => press(column)}>${column.label}${by.id === column.id && html`<span aria-hidden="true">${by.down ? "▾" : "▴"}</span>`}</button>`}
           </th>`)}
         </tr></thead>
         <tbody role="rowgroup">${shown.map((one) => html`
