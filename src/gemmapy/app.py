@@ -36,6 +36,7 @@ from gemmapy.gateway.handle import Gateway
 from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
+from gemmapy.metering.hardware import Hardware
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
@@ -154,6 +155,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             collector=MetricsCollector(store, desk),
             calculator=CostCalculator(store, desk),
             prices=desk,
+            hardware=Hardware(store, desk),
             gateway=gateway,
             catalogue=catalogue,
             transport=transport,

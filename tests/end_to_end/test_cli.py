@@ -15,7 +15,7 @@ from tests.support.gateway import PASSWORD, RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream, whole
 
 GEMMAPY = str(Path(sys.executable).parent / "gemmapy")
-COMMANDS = ["serve", "user", "key", "price", "backup", "restore", "doctor", "version"]
+COMMANDS = ["serve", "user", "key", "price", "machine", "backup", "restore", "doctor", "version"]
 
 
 def run(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
@@ -118,6 +118,29 @@ def test_prices_have_a_history_and_a_future_on_the_command_line(
     assert "genai-prices" in price("copy", "openai/gpt-4o-mini", "mini")
     assert re.search(r"mini .*genai-prices .*openai/gpt-4o-mini", price("history", "mini"))
     assert "Do you mean openai/gpt-4o-mini" in price("copy", "openai/gpt-4o-mimi", code=1)
+
+
+def test_a_machine_is_described_priced_and_costed_on_the_command_line(
+    running: RunningGateway, ollama: ScriptedUpstream, data: str, tmp_path: Path
+) -> None:
+    def machine(*words: str, code: int = 0) -> str:
+        return run("machine", *words, "--data", data, cwd=tmp_path, code=code)
+
+    figures = ("--watts-busy", "360", "--watts-idle", "36", "--kwh", "0.25", "--purchase", "3155.76", "--years", "4")
+    machine("add", "box", *figures, "--upstream", "ollama", "--at", "2026-01-01", "--note", "under the desk")
+    assert re.search(r"box +ollama +360 +36 +0\.25 +3155\.76 +4 +1 .* in force +under the desk", machine("list"))
+    assert "is the upstream 'ollama'" in machine("add", "other", *figures, "--upstream", "ollama", code=1)
+    assert "costs 0.000050000 USD" in machine("price", "BOX", "llama3")  # 25,000 of power and 25,000 of purchase
+    times = {"prompt_eval_duration": 1_000_000_000, "eval_duration": 3_000_000_000}
+    counts = {"prompt_eval_count": 10, "eval_count": 10}
+    ollama.on("/api/generate", whole({"response": "x", "done": True, **counts, **times}))
+    ask = {"model": "llama3", "prompt": "x"}
+    _until(lambda: running.post("/api/ollama/generate", ask).json["cost"] == 4 * 0.00005)
+    said = machine("cost", "box", "--days", "1")
+    assert "USD all in" in said
+    assert re.search(r"llama3 +\d+ +\d+\.0 +\d+ +\d+ +5\.0000 +15\.0000", said)
+    assert "no machine" in machine("cost", "other", code=1)
+    assert "--to needs --from" in machine("cost", "box", "--to", "2026-01-02", code=2)
 
 
 def _until(holds: object, limit_s: float = 5) -> float:

@@ -12,6 +12,7 @@ from gemmapy.gateway.auth import Auth
 from gemmapy.gateway.handle import Gateway
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
+from gemmapy.metering.hardware import Hardware
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.storage.store import Store
 from gemmapy.upstreams.catalogue import Catalogue
@@ -28,6 +29,7 @@ class Services:
     collector: MetricsCollector
     calculator: CostCalculator
     prices: PriceDesk
+    hardware: Hardware
     gateway: Gateway
     catalogue: Catalogue
     transport: Transport

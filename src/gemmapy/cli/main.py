@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gemmapy.cli import audit, backup, doctor, keys, prices, serve, users, version
+from gemmapy.cli import audit, backup, doctor, keys, machines, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("serve")(serve.serve)
 app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(prices.app, name="price")
+app.add_typer(machines.app, name="machine")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("audit")(audit.run)

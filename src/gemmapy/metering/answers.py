@@ -305,3 +305,106 @@ class Pricing(TypedDict):
 
 class Done(TypedDict):
     message: str
+
+
+class MachineShown(TypedDict):
+    """One record of a machine. USD; `compute_cost` is per second of one request's compute."""
+
+    id: int
+    name: str
+    upstreams: list[str]
+    watts_busy: float
+    watts_idle: float
+    kwh_cost: float
+    purchase_cost: float
+    lifetime_years: float
+    parallel: int
+    effective_at: datetime
+    in_force: bool
+    busy_cost_per_hour: float
+    idle_cost_per_hour: float
+    compute_cost: float
+    created_at: datetime
+    entered_by: str | None
+    note: str
+
+
+class MachineList(TypedDict):
+    currency: str
+    machines: list[MachineShown]
+
+
+class MachinePrice(TypedDict):
+    """A price per second of compute that was entered for a model; `id` is the price's."""
+
+    id: int
+    compute_cost: float
+    source: str
+    message: str
+
+
+class MachineModel(TypedDict):
+    """What a machine did of one model. `busy_cost` is what its seconds cost; `stamped_cost` is what was recorded. Costs
+    per million tokens are of the busy seconds, null where the engine does not measure them."""
+
+    model: str
+    requests: int
+    unmeasured_requests: int
+    compute_seconds: float
+    prompt_seconds: float
+    generation_seconds: float
+    prompt_tokens: int
+    response_tokens: int
+    busy_cost: float
+    stamped_cost: float
+    input_cost_per_million: float | None
+    output_cost_per_million: float | None
+
+
+MachinePeriod = TypedDict(
+    "MachinePeriod",
+    {
+        "from": datetime,
+        "to": datetime,
+        "record": int,
+        "busy_cost_per_hour": float,
+        "idle_cost_per_hour": float,
+        "energy_cost_per_kwh": float,
+        "amortisation_per_hour": float,
+    },
+)
+"""A part of the window in which one record held."""
+
+MachineCosts = TypedDict(
+    "MachineCosts",
+    {
+        "id": int,
+        "name": str,
+        "from": datetime,
+        "to": datetime,
+        "currency": str,
+        "wall_seconds": float,
+        "busy_seconds": float,
+        "compute_seconds": float,
+        "utilisation": float,
+        "requests": int,
+        "unmeasured_requests": int,
+        "busy_kwh": float,
+        "idle_kwh": float,
+        "energy_cost": float,
+        "amortisation": float,
+        "total_cost": float,
+        "busy_cost": float,
+        "idle_cost": float,
+        "stamped_cost": float,
+        "prompt_tokens": int,
+        "response_tokens": int,
+        "total_tokens": int,
+        "cost_per_million_tokens": float | None,
+        "busy_cost_per_million_tokens": float | None,
+        "models": list[MachineModel],
+        "periods": list[MachinePeriod],
+        "warning": str | None,
+    },
+)
+"""`total_cost` is `energy_cost` + `amortisation`, and also `busy_cost` + `idle_cost`."""

@@ -146,6 +146,26 @@ prices = Table(
 )
 Index("idx_prices_model", prices.c.model, prices.c.effective_at)
 
+machines = Table(
+    # One's own hardware: a row is a machine as it is from a moment on, until a later one of its name.
+    "machines",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("upstreams", Text, nullable=False),  # JSON list of names; empty: out of service
+    Column("watts_busy", Float, nullable=False),
+    Column("watts_idle", Float, nullable=False),
+    Column("kwh_nusd", _Money, nullable=False),
+    Column("purchase_nusd", _Money, nullable=False),
+    Column("lifetime_years", Float, nullable=False),
+    Column("parallel", Integer, nullable=False),  # requests that it works on at once
+    Column("effective_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    Column("created_by", _Id, ForeignKey("users.id")),
+    Column("note", String, nullable=False, server_default=text("''")),
+    sqlite_autoincrement=True,
+)
+
 inflight = Table(
     "inflight",
     metadata,
