@@ -23,7 +23,6 @@ from starlette.types import ASGIApp
 import gemmapy
 from gemmapy import logs
 from gemmapy.api.application import create_api
-from gemmapy.api.pages import Pages
 from gemmapy.api.proxy import Proxy
 from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
@@ -38,6 +37,7 @@ from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.hardware import Hardware
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metering.retention import retire
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
 from gemmapy.upstreams import llamacpp
@@ -47,6 +47,7 @@ from gemmapy.upstreams.transport import Limits, Transport
 from gemmapy.upstreams.upstream import Upstream
 
 READY_TIMEOUT_S = 120
+RETIRE_EVERY_S = 3600
 SPARE_FILES = 512
 _log = structlog.stdlib.get_logger()
 
@@ -139,6 +140,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         catalogue = Catalogue(upstreams, transport, clock)
         catalogue.start()
         stack.push_async_callback(catalogue.stop)
+        if settings.retention_days is not None:
+            stack.push_async_callback(_ended, asyncio.create_task(_retire(store, settings.retention_days)))
         gateway = Gateway(
             auth=auth,
             admission=Admission(store, desk, catalogue, clock),
@@ -172,13 +175,28 @@ def check_compared(references: tuple[str, ...]) -> None:
         raise ConfigurationError(f"compare_models: {error.message}", hint=error.hint) from None
 
 
+async def _retire(store: Store, keep_days: int) -> None:
+    """Lets old days leave the ledger, once an hour."""
+    while True:
+        try:
+            for day in await asyncio.to_thread(lambda: list(retire(store, keep_days))):
+                _log.info("a day has retired", day=day.day, requests=day.requests)
+        except GemmaPyError as error:
+            _log.error("old days could not retire; trying again in an hour", reason=error.message, hint=error.hint)
+        await asyncio.sleep(RETIRE_EVERY_S)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def create_app(services: Services) -> ASGIApp:
     """The ASGI application over the given services."""
     settings = services.settings
     switch = Switch(
         Proxy(services.gateway, settings.client_timeout_s),
         create_api(services),
-        Pages(settings.base_path),
         base_path=settings.base_path,
         client_timeout_s=settings.client_timeout_s,
     )

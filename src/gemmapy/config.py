@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     """Between two pieces of an upstream's answer."""
     client_timeout_s: float = Field(default=30, gt=0)
     """For a client to send a request's head, to go on with its body, or to take what it is sent."""
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """How many whole days the ledger keeps; older ones retire. None: all."""
     drain_timeout_s: float = Field(default=30, ge=0)
     """How long running requests may go on after SIGTERM."""
     max_connections: int = Field(default=20_000, gt=0)

@@ -14,8 +14,14 @@ import pytest
 from tests.support.gateway import PASSWORD, RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream, whole
 
+from gemmapy import MetricsCollector
+from gemmapy.storage import rollups
+
 GEMMAPY = str(Path(sys.executable).parent / "gemmapy")
-COMMANDS = ["serve", "user", "key", "price", "machine", "backup", "restore", "doctor", "version"]
+COMMANDS = (
+    *("serve", "user", "key", "price", "machine", "reprice", "close", "statement", "retire"),
+    *("backup", "restore", "doctor", "version"),
+)
 
 
 def run(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
@@ -182,6 +188,43 @@ def test_the_audit_runs_beside_a_gateway_and_ends_with_a_verdict(
     assert "rollup_totals" in said
     assert "requests is 4, the ledger says 3" in said
     assert "The books balance" in run("audit", "--data", data, cwd=tmp_path)
+
+
+def test_the_books_are_priced_anew_closed_and_retired_beside_a_gateway(
+    running: RunningGateway, data: str, tmp_path: Path
+) -> None:
+    collector = MetricsCollector(running.store)
+    for _ in range(2):
+        collector.record(1, "phi", "/x", prompt_tokens=1000, response_tokens=500)
+    running.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
+    running.store.write(rollups.rebuild)
+    run("price", "set", "phi", "0.5", "2", "--data", data, cwd=tmp_path)
+    reprice = ("reprice", "--from", "2026-03-01", "--to", "2026-04-01", "--unpriced-only", "--data", data)
+    said = run(*reprice, cwd=tmp_path)
+    assert "2 of 2 requests: +3.000000000 USD" in said
+    assert "Nothing is changed" in said
+    assert "reason is required" in run(*reprice, "--apply", cwd=tmp_path, code=1)
+    assert "Applied as repricing 1" in run(*reprice, "--apply", "--reason", "forgotten", cwd=tmp_path)
+    assert "2026-03 would be closed: 2 requests" in run("close", "2026-03", "--dry-run", "--data", data, cwd=tmp_path)
+    assert "2026-03 is closed: 2 requests, 3.000000000 USD" in run("close", "2026-03", "--data", data, cwd=tmp_path)
+    assert "closed already" in run("close", "2026-03", "--data", data, cwd=tmp_path, code=1)
+    assert re.search(r"1 +2026-03 +user +admin +3\.0", run("statement", "list", "--data", data, cwd=tmp_path))
+    assert "Statement 1" in run("statement", "show", "1", "--format", "html", "--data", data, cwd=tmp_path)
+    assert "would retire" in run("retire", "--keep-days", "7", "--dry-run", "--data", data, cwd=tmp_path)
+    assert "2026-03-05  2 requests, 3.000000000 USD" in run("retire", "--keep-days", "7", "--data", data, cwd=tmp_path)
+    assert running.rows() == []
+    assert "The books balance" in run("audit", "--data", data, cwd=tmp_path)
+    assert running.get("/api/costs/summary?period=year").json["total_cost"] == 3
+
+
+def test_a_gateway_retires_old_days_by_itself(ollama: ScriptedUpstream, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with gateway(folder, f"ollama={ollama.url}") as first:
+        MetricsCollector(first.store).record(1, "phi", "/x", prompt_tokens=1)
+        first.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
+        first.store.write(rollups.rebuild)
+    with gateway(folder, f"ollama={ollama.url}", retention_days=30) as again:
+        _until(lambda: again.rows() == [])
 
 
 def test_a_damaged_backup_is_not_restored(tmp_path: Path) -> None:

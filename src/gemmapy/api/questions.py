@@ -44,7 +44,7 @@ def _question(
         window=_window(use, start, end),
         which=Filter(
             user_id=scope(caller, user_id),
-            project_id=None if project is None else _project_id(use, project),
+            project_id=None if project is None else project_id_of(use, project),
             model=model,
             endpoint=endpoint,
             api_key_id=key,
@@ -64,7 +64,8 @@ def _window(use: Services, start: datetime | None, end: datetime | None) -> Wind
     return between(start, end or use.clock.now())
 
 
-def _project_id(use: Services, name: str) -> int:
+def project_id_of(use: Services, name: str) -> int:
+    """The id behind a project's name. Raises InvalidRequest."""
     with use.store.read() as connection:
         found = people.project_id_of(connection, name)
     if found is None:

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gemmapy.cli import audit, backup, doctor, keys, machines, prices, serve, users, version
+from gemmapy.cli import audit, backup, books, doctor, keys, machines, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
 
 app = typer.Typer(
@@ -28,6 +28,10 @@ app.add_typer(machines.app, name="machine")
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
 app.command("audit")(audit.run)
+app.command("reprice")(books.reprice)
+app.command("close")(books.close)
+app.add_typer(books.statement_app, name="statement")
+app.command("retire")(books.retire)
 app.command("doctor")(doctor.doctor)
 app.command("version")(version.version)
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NotRequired
 
 from typing_extensions import TypedDict
+
+_Period = TypedDict("_Period", {"from": str, "to": str})
+
+
+class AnsweredWindow(_Period):
+    """What the figures are of: up to, and without, `to`. `snapped` is true where that is not quite what was asked,
+    since a part of it has retired: its broken quarters of an hour are whole, or it begins where the ledger does."""
+
+    snapped: bool
 
 
 class ModelStats(TypedDict):
@@ -50,6 +60,7 @@ class Ratings(TypedDict):
 
 
 class DashboardStats(TypedDict):
+    window: AnsweredWindow
     total_requests: int
     errors: int
     error_rate: float
@@ -85,6 +96,7 @@ class TimeBucket(TypedDict):
 
 
 class TimeSeries(TypedDict):
+    window: AnsweredWindow
     data: list[TimeBucket]
 
 
@@ -97,6 +109,9 @@ class EndpointEntry(TypedDict):
 
 
 class RequestEntry(TypedDict):
+    """`cost` is what the request costs by now, `recorded_cost` what it was recorded with; they differ where it was
+    priced anew."""
+
     id: int
     request_id: str
     user_id: int
@@ -123,6 +138,7 @@ class RequestEntry(TypedDict):
     cached: bool
     user_rating: int | None
     cost: float | None
+    recorded_cost: float | None
     saved: float | None
     upstream: str | None
     api_key_id: int | None
@@ -154,6 +170,17 @@ class ElsewhereCost(TypedDict):
     cost: float | None
 
 
+class AdjustmentEntry(TypedDict):
+    """`price_model` is the name that the new price was entered for; null: unpriced again."""
+
+    repricing_id: int
+    created_at: datetime
+    reason: str
+    difference: float
+    price_id: int | None
+    price_model: str | None
+
+
 class RequestStory(RequestEntry):
     """One request with everything that the ledger has of it. `other_cost` is per request and per second of compute; the
     three parts add up to `cost`, and all are null where the request is unpriced. `elsewhere` is empty where nothing is
@@ -168,6 +195,7 @@ class RequestStory(RequestEntry):
     other_cost: float | None
     price: PriceUsed | None
     elsewhere: list[ElsewhereCost]
+    adjustments: list[AdjustmentEntry]
 
 
 class RequestLog(TypedDict):
@@ -184,11 +212,13 @@ class HourOfWeek(TypedDict):
 
 
 class UsagePatterns(TypedDict):
+    window: AnsweredWindow
     tz: str
     hours: list[HourOfWeek]
 
 
 class EndpointStats(TypedDict):
+    window: AnsweredWindow
     endpoints: list[EndpointEntry]
 
 
@@ -211,6 +241,7 @@ class ModelCost(TypedDict):
 
 
 class CostSummary(TypedDict):
+    window: AnsweredWindow
     user_id: int | None
     period: str
     period_days: int
@@ -282,6 +313,7 @@ class UserCosts(TypedDict):
 
 
 class AllCosts(TypedDict):
+    window: AnsweredWindow
     period: str
     period_days: int
     total_cost: float
@@ -301,6 +333,175 @@ class Pricing(TypedDict):
     models: dict[str, ModelPrice]
     currency: str
     unit: str
+
+
+class RepricedGroup(TypedDict):
+    user_id: int
+    username: str
+    model: str
+    requests: int
+    cost_before: float
+    cost_after: float
+    difference: float
+
+
+class Repriced(TypedDict):
+    """What pricing anew changes, or has changed. `requests` were looked at, `changed` cost something else now;
+    `without_price` stay as they are, since their model has no price in that list."""
+
+    applied: bool
+    repricing_id: int | None
+    prices_at: datetime | None
+    requests: int
+    changed: int
+    unchanged: int
+    without_price: int
+    no_longer_unpriced: int
+    cost_before: float
+    cost_after: float
+    difference: float
+    currency: str
+    breakdown: list[RepricedGroup]
+
+
+class RepricingEntry(TypedDict):
+    """One that was applied; `finished_at` null: it broke off, and the same again does the rest."""
+
+    id: int
+    created_at: datetime
+    by: str | None
+    reason: str
+    window_start: datetime
+    window_end: datetime
+    prices_at: datetime | None
+    model: str | None
+    user_id: int | None
+    project: str | None
+    unpriced_only: bool
+    finished_at: datetime | None
+    requests: int
+    difference: float
+
+
+class RepricingTrail(TypedDict):
+    repricings: list[RepricingEntry]
+    next: int | None
+
+
+class StatementEntry(TypedDict):
+    number: int
+    month: str
+    kind: str
+    subject_id: int
+    subject: str
+    total_cost: float
+    currency: str
+    closed_at: datetime
+
+
+class Statements(TypedDict):
+    statements: list[StatementEntry]
+    next: int | None
+
+
+class ClosedMonth(TypedDict):
+    """`corrections` is what was adjusted of earlier, closed months; it is in the statements, not in `total_cost`.
+    With `closed` false nothing was written, and statements have no numbers yet (0)."""
+
+    month: str
+    closed: bool
+    closed_at: datetime
+    requests: int
+    total_cost: float
+    corrections: float
+    currency: str
+    statements: list[StatementEntry]
+
+
+class ClosingEntry(TypedDict):
+    month: str
+    closed_at: datetime
+    by: str | None
+    requests: int
+    total_cost: float
+    corrections: float
+    statements: int
+
+
+class Closings(TypedDict):
+    months: list[ClosingEntry]
+
+
+class _Counted(TypedDict):
+    requests: int
+    errors: int
+    cache_hits: int
+    prompt_tokens: int
+    response_tokens: int
+    prompt_cost: float
+    response_cost: float
+    other_cost: float
+    saved: float
+    unpriced_requests: int
+    unpriced_tokens: int
+
+
+class StatementLine(_Counted):
+    """One model of a user's statement, by the project that pays (null: none), or of a project's, by user."""
+
+    model: str
+    cost: float
+    project: NotRequired[str | None]
+    user_id: NotRequired[int]
+    username: NotRequired[str]
+
+
+class StatementCorrection(TypedDict):
+    """What was adjusted of an earlier month after it was closed."""
+
+    month: str
+    model: str
+    repricing_id: int
+    reason: str
+    requests: int
+    cost: float
+
+
+class Statement(_Counted, _Period):
+    """A frozen statement. `total_cost` is `usage_cost` and `correction_cost`; a user's also says how much of it is
+    `charged_to_projects` and how much is the `own_cost`."""
+
+    number: int
+    month: str
+    kind: str
+    subject_id: int
+    subject: str
+    closed_at: str
+    currency: str
+    lines: list[StatementLine]
+    corrections: list[StatementCorrection]
+    usage_cost: float
+    correction_cost: float
+    total_cost: float
+    total_nusd: int
+    own_cost: NotRequired[float]
+    charged_to_projects: NotRequired[float]
+
+
+class RetiredDay(TypedDict):
+    day: str
+    requests: int
+    total_cost: float
+
+
+class Retention(TypedDict):
+    """`whole_from` is where the ledger begins (null: nothing has retired); `due` is what the next run retires."""
+
+    retention_days: int | None
+    whole_from: datetime | None
+    retired_days: int
+    retired_requests: int
+    due: list[str]
 
 
 class Done(TypedDict):

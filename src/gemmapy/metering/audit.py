@@ -6,7 +6,7 @@ the rollups are both there or both not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +16,7 @@ from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metrics.measures import Sums
 from gemmapy.metrics.windows import DAY_S
-from gemmapy.storage import figures, rollups
+from gemmapy.storage import figures, retention, rollups, statements
 from gemmapy.storage.rollups import Difference
 from gemmapy.storage.store import Store
 
@@ -41,11 +41,19 @@ class Audit:
 def audit(store: Store, seen: Audit, *, repair: bool = False) -> Iterator[Finding]:
     """Looks at every day; with `repair`, makes the rollups of a day that is wrong of its ledger again.
 
-    `seen` is filled while it goes on. The ledger itself is never touched.
+    `seen` is filled while it goes on, with the days that the ledger has. The ledger itself is never touched, nor are
+    the rollups of days that have retired.
     """
     with store.read() as connection:
         days = list(rollups.days_of_ledger(connection))
+        retired = retention.kept(connection)
+    yield from _retired(store, retired)
+    with store.read() as connection:
+        for number in statements.damaged(connection):
+            yield Finding("", f"statement {number} is not what it was when its month was closed")
     for day in days:
+        if day in retired:
+            continue
         name = datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
         with store.read() as connection:
             wrong = list(rollups.differences(connection, day))
@@ -64,6 +72,21 @@ def audit(store: Store, seen: Audit, *, repair: bool = False) -> Iterator[Findin
             store.write(lambda connection, day=day: rollups.rebuild(connection, day))
         elif not wrong:
             yield from _answers(store, name, window, ledger)
+
+
+def _retired(store: Store, kept: Mapping[int, tuple[Sums, str]]) -> Iterator[Finding]:
+    """Days without a ledger: their rollups must be what they were when it was deleted. Nothing can repair them."""
+    for day, (sums, checksum) in kept.items():
+        name = datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
+        window = Window(datetime.fromtimestamp(day, UTC), datetime.fromtimestamp(day + DAY_S, UTC))
+        with store.read() as connection:
+            stated = figures.sums(connection, window, "all").get(None, Sums())
+            if stated != sums:
+                yield Finding(name, f"the rollups of this retired day add up to {stated}, its ledger was {sums}")
+            elif retention.checksum_of(connection, day) != checksum:
+                yield Finding(
+                    name, "the rollups of this retired day are not what they were when its ledger was deleted"
+                )
 
 
 def _answers(store: Store, name: str, window: Window, ledger: Sums) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ from gemmapy.metering.answers import (
     Pricing,
 )
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metering.windows import answered
 from gemmapy.metrics.forecast import MOST_HISTORY_DAYS, forecast, remaining_in_month
 from gemmapy.metrics.measures import Sums, scaled
 from gemmapy.metrics.windows import DAY_S
@@ -76,12 +77,14 @@ class CostCalculator:
         an unknown period.
         """
         days = days_of(period, PERIOD_DAYS)
-        span = window or last_days(days, self._store.clock.now())
+        asked = window or last_days(days, self._store.clock.now())
         which = which if user_id is None else replace(which, user_id=user_id)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "model", which)
             models = figures.sums(connection, span, "model", which, figures.SPENDING)
         total = sum(models.values(), Sums())
         return {
+            "window": answered(asked, span),
             "user_id": user_id,
             "period": period,
             "period_days": days,
@@ -95,13 +98,15 @@ class CostCalculator:
     def get_all_users_costs(self, period: str = "month", *, window: Window | None = None) -> AllCosts:
         """What everyone spent over the period that ends now: each user who asked anything, the dearest first."""
         days = days_of(period, PERIOD_DAYS)
-        span = window or last_days(days, self._store.clock.now())
+        asked = window or last_days(days, self._store.clock.now())
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "user", EVERYTHING)
             everyone = figures.by_user_and_model(connection, span)
         totals = {who: sum(models.values(), Sums()) for who, models in everyone.items()}
         total = sum(totals.values(), Sums())
         ranked = sorted(everyone, key=lambda who: (-totals[who].total_nusd, who[0]))
         return {
+            "window": answered(asked, span),
             "period": period,
             "period_days": days,
             "total_cost": usd(total.total_nusd),

@@ -37,10 +37,11 @@ from gemmapy.metering.answers import (
     UsagePatterns,
 )
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metering.windows import answered
 from gemmapy.metrics.histogram import percentile
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
-from gemmapy.storage import figures, ledger, people, prices, requests
+from gemmapy.storage import adjustments, figures, ledger, people, prices, requests
 from gemmapy.storage.figures import EVERYTHING, Filter
 from gemmapy.storage.store import Store
 
@@ -157,13 +158,15 @@ class MetricsCollector:
         self, user_id: int | None = None, days: int = 7, *, window: Window | None = None, which: Filter = EVERYTHING
     ) -> DashboardStats:
         """The last `days` times 24 hours, or a window, in numbers, of a user or of everyone. Raises InvalidRequest."""
-        span, which = self._asked(user_id, days, window, which)
+        asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "model", which)
             models = figures.sums(connection, span, "model", which)
             total = sum(models.values(), Sums())
             of_all = _histograms(connection, span, "all", which, total.requests)
             of_models = _histograms(connection, span, "model", which, total.requests)
         return {
+            "window": answered(asked, span),
             "total_requests": total.requests,
             "errors": total.errors,
             "error_rate": total.error_rate,
@@ -222,10 +225,11 @@ class MetricsCollector:
         """
         check_interval(interval)
         zone = time_zone(tz)
-        span, which = self._asked(user_id, days, window, which)
+        asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
             # A zone's hours and days are made of quarter-hours; those of UTC are also days.
             by = "day" if zone.key == "UTC" and interval != "hour" else "quarter"
+            span = figures.answerable(connection, asked, by, which)
             pieces = figures.sums(connection, span, by, which, SHOWN_IN_SERIES)
         buckets: dict[datetime, Sums] = {}
         if fill:
@@ -235,6 +239,7 @@ class MetricsCollector:
             start = bucket_start(datetime.fromtimestamp(second, UTC), interval, zone).astimezone(UTC)
             buckets[start] = buckets.get(start, Sums()) + sums
         return {
+            "window": answered(asked, span),
             "data": [
                 {
                     "time_bucket": bucket_text(start.astimezone(zone), interval),
@@ -251,19 +256,21 @@ class MetricsCollector:
                     "avg_ttft": sums.avg_ttft,
                 }
                 for start, sums in buckets.items()
-            ]
+            ],
         }
 
     def get_endpoint_stats(
         self, user_id: int | None = None, days: int = 7, *, window: Window | None = None, which: Filter = EVERYTHING
     ) -> EndpointStats:
         """Each endpoint's numbers over the last `days`, or a window, the busiest first. Raises InvalidRequest."""
-        span, which = self._asked(user_id, days, window, which)
+        asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "endpoint", which)
             endpoints = figures.sums(connection, span, "endpoint", which)
             total = sum(endpoints.values(), Sums())
             bins = _histograms(connection, span, "endpoint", which, total.requests)
         return {
+            "window": answered(asked, span),
             "endpoints": [
                 {
                     "endpoint": endpoint,
@@ -273,7 +280,7 @@ class MetricsCollector:
                     "percentiles": _percentiles(bins, endpoint),
                 }
                 for endpoint, sums in _busiest_first(endpoints)
-            ]
+            ],
         }
 
     def get_usage_patterns(
@@ -287,14 +294,16 @@ class MetricsCollector:
     ) -> UsagePatterns:
         """When it is used: requests, tokens and errors by hour of the week (Monday 0 h is hour 0) in a time zone."""
         zone = time_zone(tz)
-        span, which = self._asked(user_id, days, window, which)
+        asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "quarter", which)
             quarters = figures.sums(connection, span, "quarter", which, SHOWN_IN_PATTERNS)
         hours = [Sums()] * (7 * 24)
         for quarter, sums in quarters.items():
             local = datetime.fromtimestamp(quarter, zone)
             hours[local.weekday() * 24 + local.hour] += sums
         return {
+            "window": answered(asked, span),
             "tz": tz,
             "hours": [
                 {
@@ -340,10 +349,11 @@ class MetricsCollector:
             if row is None:
                 raise _not_yours(metric_id)
             price = None if row["price_id"] is None else prices.one(connection, row["price_id"])
+            changes = adjustments.of_request(connection, row["id"])
         usage = Usage(row["prompt_tokens"], row["response_tokens"], row["cached_prompt_tokens"])
         known = usage.total_tokens is not None
         models = elsewhere.named(compare) if known else []
-        return _story(row, price, elsewhere.of_request(usage, row["created_at"], models))
+        return _story(row, price, changes, elsewhere.of_request(usage, row["created_at"], models))
 
     def _asked(self, user_id: int | None, days: int, window: Window | None, which: Filter) -> tuple[Window, Filter]:
         span = window or last_days(days, self._store.clock.now())
@@ -364,7 +374,12 @@ def _not_yours(metric_id: int | str) -> NotFound:
     )
 
 
-def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None, compared: list[ElsewhereCost]) -> RequestStory:
+def _story(
+    row: Mapping[str, Any],
+    price: Mapping[str, Any] | None,
+    changes: Sequence[Mapping[str, Any]],
+    compared: list[ElsewhereCost],
+) -> RequestStory:
     total, prompt, response = row["cost_nusd"], row["prompt_cost_nusd"], row["response_cost_nusd"]
     return RequestStory(
         **_entry(row),
@@ -377,6 +392,17 @@ def _story(row: Mapping[str, Any], price: Mapping[str, Any] | None, compared: li
         other_cost=None if total is None else usd(total - (prompt or 0) - (response or 0)),
         price=None if price is None else _price_used(price),
         elsewhere=compared,
+        adjustments=[
+            {
+                "repricing_id": change["repricing_id"],
+                "created_at": change["created_at"],
+                "reason": change["reason"],
+                "difference": usd(change["total_nusd"]),
+                "price_id": change["price_id"],
+                "price_model": change["price_model"],
+            }
+            for change in changes
+        ],
     )
 
 
@@ -401,6 +427,7 @@ def _entry(row: Mapping[str, Any]) -> RequestEntry:
             **entry,
             "request_id": id_text(row["request_id"]),
             "cost": usd_or_none(row["cost_nusd"]),
+            "recorded_cost": usd_or_none(row["recorded_cost_nusd"]),
             "saved": usd_or_none(row["saved_nusd"]),
         }  # pyright: ignore[reportArgumentType]
     )

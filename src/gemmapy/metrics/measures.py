@@ -107,6 +107,8 @@ class Sums:
 
 
 COLUMNS = tuple(field.name for field in fields(Sums))
+ADJUSTABLE = ("prompt_nusd", "response_nusd", "total_nusd", "saved_nusd", "unpriced_requests", "unpriced_tokens")
+"""What pricing a request anew can change."""
 _values = attrgetter(*COLUMNS)
 _PLACE = {name: place for place, name in enumerate(COLUMNS)}
 _KIND_PLACES = {code: _PLACE[column] for code, column in ERROR_KINDS.items()}

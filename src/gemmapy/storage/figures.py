@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, literal, select
@@ -18,7 +19,7 @@ from gemmapy.metrics.histogram import bin_of, merge, pack
 from gemmapy.metrics.measures import COLUMNS, MEASURES, Sums, tpot_us
 from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, QUARTERS_ONLY, SPELL_S, Cut, cut
 from gemmapy.storage.engine import scan
-from gemmapy.storage.sums import SPEED, SUMS
+from gemmapy.storage.sums import SOURCES, SPEED, Source
 from gemmapy.storage.tables import (
     llm_metrics,
     rollup_histograms,
@@ -28,8 +29,10 @@ from gemmapy.storage.tables import (
     rollup_users,
     users,
 )
+from gemmapy.storage.watermark import snapped, watermark
 
 _m = llm_metrics.c
+LEDGER = SOURCES[0]
 _SPEED: ColumnElement[Any] = literal_column(SPEED)
 By = Literal["all", "model", "endpoint", "user", "project", "quarter", "day"]
 
@@ -78,6 +81,11 @@ def _rollup_for(by: By, which: Filter) -> Table | None:
     return None
 
 
+def answerable(connection: Connection, window: Window, by: By, which: Filter) -> Window:
+    """The window that `sums` can answer in place of the one that is asked for: itself, unless days in it retired."""
+    return snapped(connection, window, from_ledger=_rollup_for(by, which) is None)
+
+
 def sums(
     connection: Connection,
     window: Window,
@@ -105,13 +113,13 @@ def sums(
             .where(*which.conditions(table))
             .group_by(key)
         )
-    for edge in pieces.edges:
-        key = _key(by, llm_metrics, "CAST(strftime('%s', created_at) AS INTEGER)")
+    for source, edge in product(SOURCES, pieces.edges):
+        key = _key(by, source.table, f"CAST(strftime('%s', {source.moment.name}) AS INTEGER)")
         statements.append(
-            select(key, *_of_ledger(columns))
-            .select_from(llm_metrics)
-            .where(_within(edge), *_beside_time(which, pieces))
-            .where(*([_m.project_id.is_not(None)] if by == "project" else []))
+            select(key, *_sums_of(source, columns))
+            .select_from(source.table)
+            .where(_within(source, edge), *_beside_time(source, which, pieces))
+            .where(*([source.table.c.project_id.is_not(None)] if by == "project" else []))
             .group_by(key)
         )
     for statement in statements:
@@ -142,8 +150,10 @@ def by_user_and_model(connection: Connection, window: Window) -> dict[tuple[int,
         .group_by(r.user_id, r.model)
         for span in pieces.spans
     ] + [
-        select(_m.user_id, _m.model, *_of_ledger(SPENDING)).where(_within(edge)).group_by(_m.user_id, _m.model)
-        for edge in pieces.edges
+        select(source.table.c.user_id, source.table.c.model, *_sums_of(source, SPENDING))
+        .where(_within(source, edge))
+        .group_by(source.table.c.user_id, source.table.c.model)
+        for source, edge in product(SOURCES, pieces.edges)
     ]
     added: dict[tuple[int, str], list[int]] = {}
     for statement in statements:
@@ -162,9 +172,12 @@ def histograms(
 ) -> dict[tuple[Any, str], dict[int, int]]:
     """The bins of each group and measure in the window, by (group, measure's name); the group of all is None.
 
-    From rollups where nothing is filtered, or one thing alone and that is not split further; else from the ledger.
+    From rollups where nothing is filtered, or one thing alone and that is not split further; else from the ledger, and
+    then nothing where a part of the window has retired.
     """
     source = histogram_source(by, which)
+    if source is None and window.start < watermark(connection):
+        return {}  # half of the window's requests would pass for all of them
     pieces = Cut((), (window,)) if source is None else cut(window, source.grains)
     packed: dict[tuple[Any, str], list[bytes]] = {}
     h = rollup_histograms.c
@@ -182,7 +195,7 @@ def histograms(
     for edge in pieces.edges:
         group_of = literal(None) if by == "all" else llm_metrics.c[by]
         statement = select(group_of, _m.duration_ms, _m.ttft_ms, _SPEED).where(
-            _within(edge), _m.cached.is_(False), *_beside_time(which, pieces)
+            _within(LEDGER, edge), _m.cached.is_(False), *_beside_time(LEDGER, which, pieces)
         )
         for group, duration_ms, ttft_ms, speed in scan(connection, statement):
             tpot = None if speed is None else tpot_us(speed)
@@ -197,7 +210,7 @@ def histograms(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Scope:
     """Which histograms answer: of one scope, of one name in it or of all."""
 
     scope: str
@@ -205,22 +218,25 @@ class Source:
     grains: tuple[int, ...] = GRAINS
 
 
-def histogram_source(by: Literal["all", "model", "endpoint"], which: Filter) -> Source | None:
+def histogram_source(by: Literal["all", "model", "endpoint"], which: Filter) -> Scope | None:
     """Rollups answer what is filtered by nothing, or by one thing alone; None leaves it to the ledger."""
     asked = which.dimensions
     if by == "all":
         if not asked:
-            return Source("all", "")
+            return Scope("all", "")
         if asked == frozenset(["user_id"]):
-            return Source("user", str(which.user_id), (DAY_S, SPELL_S))
+            return Scope("user", str(which.user_id), (DAY_S, SPELL_S))
         by = "model" if "model" in asked else "endpoint"
-    return Source(by, getattr(which, by)) if asked <= {by} else None
+    return Scope(by, getattr(which, by)) if asked <= {by} else None
 
 
 def sums_of_ledger(connection: Connection, window: Window) -> Sums:
     """The sums of every request in the window, from the ledger alone."""
-    statement = select(*_of_ledger(COLUMNS)).select_from(llm_metrics).where(_within(window))
-    return Sums(*next(scan(connection, statement)))
+    statements = [
+        select(*_sums_of(source, COLUMNS)).select_from(source.table).where(_within(source, window))
+        for source in SOURCES
+    ]
+    return sum((Sums(*next(scan(connection, statement))) for statement in statements), Sums())
 
 
 def _key(by: By, table: Table, second: str) -> ColumnElement[Any]:
@@ -231,20 +247,19 @@ def _key(by: By, table: Table, second: str) -> ColumnElement[Any]:
     return literal(None) if by == "all" else table.c[_COLUMN_OF[by]]
 
 
-def _of_ledger(columns: tuple[str, ...]) -> list[ColumnElement[Any]]:
-    return [literal_column(SUMS[name]) for name in columns]
+def _sums_of(source: Source, columns: tuple[str, ...]) -> list[ColumnElement[Any]]:
+    return [literal_column(source.sums[name]) for name in columns]
 
 
-def _within(window: Window) -> ColumnElement[bool]:
-    return and_(_m.created_at >= window.start, _m.created_at < window.end)
+def _within(source: Source, window: Window) -> ColumnElement[bool]:
+    return and_(source.moment >= window.start, source.moment < window.end)
 
 
-def _beside_time(which: Filter, pieces: Cut) -> list[ColumnElement[bool]]:
+def _beside_time(source: Source, which: Filter, pieces: Cut) -> list[ColumnElement[bool]]:
     """The filter over the ledger. Of a broken edge the index over time must be used, which is told by hiding the
     columns from the others: a quarter of an hour is less than a user's whole life."""
-    if not pieces.spans:
-        return which.conditions(llm_metrics)
-    return [_unindexed(condition) for condition in which.conditions(llm_metrics)]
+    conditions = which.conditions(source.table)
+    return [_unindexed(condition) for condition in conditions] if pieces.spans else conditions
 
 
 def _unindexed(condition: Any) -> ColumnElement[bool]:

@@ -17,7 +17,7 @@ from sqlalchemy.sql import ClauseElement
 
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
 from gemmapy.metrics.measures import rating_column
-from gemmapy.storage import rollups
+from gemmapy.storage import rollups, watermark
 from gemmapy.storage.tables import inflight, llm_metrics, revisions, time_text
 
 ERROR_MESSAGE_LIMIT = 2_000
@@ -178,7 +178,8 @@ def metric_id_of(connection: Connection, request_id: bytes) -> int | None:
 
 def rate(connection: Connection, writer: int, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:
     """Sets a row's rating, by `id` or `request_id`, and moves it in the rollups; False where `user_id` has no such row
-    (None: anyone's)."""
+    (None: anyone's). Raises Conflict for a request that has retired."""
+    watermark.check_request(connection, metric_id)
     key = llm_metrics.c.request_id if isinstance(metric_id, bytes) else llm_metrics.c.id
     mine = key == metric_id if user_id is None else and_(key == metric_id, llm_metrics.c.user_id == user_id)
     row = connection.execute(select(llm_metrics).where(mine)).mappings().first()

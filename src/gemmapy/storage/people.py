@@ -56,6 +56,12 @@ def user(connection: Connection, user_id: int) -> dict[str, Any]:
     return dict(row)
 
 
+def names(connection: Connection) -> dict[int, str | None]:
+    """Everybody's name by id; None once deleted."""
+    rows = connection.execute(select(users.c.id, users.c.username)).mappings()
+    return {row["id"]: row["username"] for row in rows}
+
+
 def user_id_of(connection: Connection, username: str) -> int:
     """The id behind a username, whatever its case. Raises NotFound."""
     found = connection.execute(select(users.c.id).where(func.lower(users.c.username) == username.lower())).scalar()
@@ -272,6 +278,12 @@ def project(connection: Connection, project_id: int) -> dict[str, Any]:
 def project_id_of(connection: Connection, name: str) -> int | None:
     """The id behind a project's name, archived or not; None where there is none."""
     return connection.execute(select(projects.c.id).where(projects.c.name == name)).scalar()
+
+
+def project_names(connection: Connection) -> dict[int, str]:
+    """Every project's name by id, archived ones included."""
+    rows = connection.execute(select(projects.c.id, projects.c.name)).mappings()
+    return {row["id"]: row["name"] for row in rows}
 
 
 def create_project(connection: Connection, name: str, now: datetime) -> int:

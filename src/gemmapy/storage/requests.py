@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, select
 
 from gemmapy.core.periods import Window
+from gemmapy.storage import adjustments
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.tables import llm_metrics, projects, users
 
@@ -21,7 +22,9 @@ def page(
     *,
     errors_only: bool = False,
 ) -> Sequence[Mapping[str, Any]]:
-    """At most `limit` rows with an id below `before`, the newest first, with the names of user and project."""
+    """At most `limit` rows with an id below `before`, the newest first, with the names of user and project, and what
+    was
+    adjusted since in its columns of money (`recorded_cost_nusd` is as it was recorded)."""
     m = llm_metrics.c
     statement = _rows().where(*which.conditions(llm_metrics)).order_by(m.id.desc()).limit(limit)
     if before is not None:
@@ -30,7 +33,7 @@ def page(
         statement = statement.where(m.created_at >= window.start, m.created_at < window.end)
     if errors_only:
         statement = statement.where(m.error.is_(True))
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    return adjustments.applied(connection, [dict(row) for row in connection.execute(statement).mappings()])
 
 
 def one(connection: Connection, key: int | bytes, user_id: int | None) -> Mapping[str, Any] | None:
@@ -41,7 +44,7 @@ def one(connection: Connection, key: int | bytes, user_id: int | None) -> Mappin
     if user_id is not None:
         statement = statement.where(m.user_id == user_id)
     row = connection.execute(statement).mappings().first()
-    return None if row is None else dict(row)
+    return None if row is None else adjustments.applied(connection, [dict(row)])[0]
 
 
 def _rows() -> Select[Any]:

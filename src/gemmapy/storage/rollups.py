@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import product
+from operator import add as add_numbers
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select
@@ -25,7 +27,7 @@ from gemmapy.metrics.measures import COLUMNS, bins_of, sums_of, tpot_us
 from gemmapy.metrics.windows import DAY_S, GRAINS, QUARTER_S, SPELL_S
 from gemmapy.storage.engine import scan
 from gemmapy.storage.revisions import count_up
-from gemmapy.storage.sums import SPEED, SUMS
+from gemmapy.storage.sums import SOURCES, SPEED
 from gemmapy.storage.tables import (
     llm_metrics,
     rollup_histograms,
@@ -35,6 +37,7 @@ from gemmapy.storage.tables import (
     rollup_users,
     time_text,
 )
+from gemmapy.storage.watermark import watermark
 
 BOOKS = "books"
 """The subject whose revision counts up with every change of what was over."""
@@ -47,7 +50,6 @@ _DIMENSIONS: dict[Table, tuple[str, ...]] = {
     rollup_projects: ("project_id", "model"),
 }
 _TABLES = (*_DIMENSIONS, rollup_histograms)
-_SECOND = "CAST(strftime('%s', created_at) AS INTEGER)"
 HistogramKey = tuple[str, str, int]
 """Scope, name and measure."""
 _FIND_BINS = (
@@ -164,8 +166,12 @@ def days_of_ledger(connection: Connection) -> Iterator[int]:
 
 
 def rebuild(connection: Connection, day: int | None = None) -> None:
-    """Makes the rollups, of one UTC day and the spell of sixteen that it is in or of all, of what the ledger says."""
-    days = [day] if day is not None else list(days_of_ledger(connection))
+    """Makes the rollups, of one UTC day and the spell of sixteen that it is in or of all, of what the ledger says.
+
+    Days that have retired are left alone: their ledger is gone, and they are all that is known of it.
+    """
+    whole_from = watermark(connection).timestamp()
+    days = [one for one in ([day] if day is not None else days_of_ledger(connection)) if one >= whole_from]
     for one in days:
         _replace(connection, one, one + DAY_S, (QUARTER_S, DAY_S))
     for spell in sorted({one // SPELL_S * SPELL_S for one in days}):
@@ -256,31 +262,41 @@ def _should_be(connection: Connection, table: Table, start: int, end: int, grain
             else:
                 found[key] = tuple(sum(column) for column in zip(*parts, strict=True))
         return found
-    first, last = (time_text(datetime.fromtimestamp(second, UTC)) for second in (start, end))
-    where = f"created_at >= '{first}' AND created_at < '{last}'"
-    return (
-        _histograms(connection, where, grains)
-        if table is rollup_histograms
-        else _sums(connection, table, where, grains)
-    )
+    if table is rollup_histograms:
+        return _histograms(connection, start, end, grains)
+    return _sums(connection, table, start, end, grains)
 
 
-def _sums(connection: Connection, table: Table, where: str, grains: tuple[int, ...]) -> Contents:
+def _sums(connection: Connection, table: Table, start: int, end: int, grains: tuple[int, ...]) -> Contents:
     names = _DIMENSIONS[table]
     known = "".join(f" AND {name} IS NOT NULL" for name in names)
     found: Contents = {}
-    for grain in grains:
-        keys = [f"{_SECOND} / {grain} * {grain}", *names]
-        sql = f"SELECT {', '.join([*keys, *SUMS.values()])} FROM llm_metrics WHERE {where}{known} "  # noqa: S608
-        for cells in scan(connection, sql + f"GROUP BY {', '.join(keys)}"):
-            found[(grain, *cells[: len(keys)])] = cells[len(keys) :]
+    for source, grain in product(SOURCES, grains):
+        keys = [f"{_second(source.moment.name)} / {grain} * {grain}", *names]
+        sql = (
+            f"SELECT {', '.join([*keys, *source.sums.values()])} FROM {source.table.name}"  # noqa: S608
+            f" WHERE {_within(source.moment.name, start, end)}{known} GROUP BY {', '.join(keys)}"
+        )
+        for cells in scan(connection, sql):
+            key, values = (grain, *cells[: len(keys)]), cells[len(keys) :]
+            known_values = found.get(key)
+            found[key] = values if known_values is None else tuple(map(add_numbers, known_values, values))
     return found
 
 
-def _histograms(connection: Connection, where: str, grains: tuple[int, ...]) -> Contents:
+def _second(moment: str) -> str:
+    return f"CAST(strftime('%s', {moment}) AS INTEGER)"
+
+
+def _within(moment: str, start: int, end: int) -> str:
+    first, last = (time_text(datetime.fromtimestamp(second, UTC)) for second in (start, end))
+    return f"{moment} >= '{first}' AND {moment} < '{last}'"
+
+
+def _histograms(connection: Connection, start: int, end: int, grains: tuple[int, ...]) -> Contents:
     sql = (
-        f"SELECT {_SECOND}, user_id, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
-        f" FROM llm_metrics WHERE {where} AND cached = 0"
+        f"SELECT {_second('created_at')}, user_id, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
+        f" FROM llm_metrics WHERE {_within('created_at', start, end)} AND cached = 0"
     )
     counts: defaultdict[tuple[Any, ...], defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
     for moment, user_id, model, endpoint, duration_ms, ttft_ms, speed in scan(connection, sql):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gemmapy.metrics.measures import COLUMNS, ERROR_KINDS
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Table
+
+from gemmapy.metrics.measures import ADJUSTABLE, COLUMNS, ERROR_KINDS
+from gemmapy.storage.tables import adjustments, llm_metrics
 
 SPEED = "CAST(round(tokens_per_second * 1000) AS INTEGER)"
 _UNPRICED = "cost_nusd IS NULL AND coalesce(total_tokens, 0) > 0"
@@ -52,3 +59,24 @@ SUMS: dict[str, str] = {
     "rated_neutral": _count("user_rating = 0"),
 }
 assert tuple(SUMS) == COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table whose rows add to the sums, each at the moment of its request."""
+
+    table: Table
+    moment: Column[Any]
+    sums: Mapping[str, str]
+    """Each column's sum in SQL."""
+
+
+SOURCES = (
+    Source(llm_metrics, llm_metrics.c.created_at, SUMS),
+    Source(
+        adjustments,
+        adjustments.c.metric_created_at,
+        {name: _total(name) if name in ADJUSTABLE else "0" for name in COLUMNS},
+    ),
+)
+"""What a scan of the ledger reads: the requests as they were recorded, and what was adjusted of them since."""

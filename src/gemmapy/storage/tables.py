@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy import DateTime as SqlDateTime
 from sqlalchemy.types import TypeEngine
 
-from gemmapy.metrics.measures import COLUMNS
+from gemmapy.metrics.measures import ADJUSTABLE, COLUMNS
 
 
 def time_text(moment: datetime) -> str:
@@ -232,6 +232,85 @@ Index("idx_metrics_model", llm_metrics.c.model)
 Index("idx_metrics_created", llm_metrics.c.created_at)
 Index("idx_metrics_user", llm_metrics.c.user_id)
 Index("idx_metrics_request", llm_metrics.c.request_id, unique=True)
+
+repricings = Table(
+    # One row each time the past was priced anew: who asked for what, and why.
+    "repricings",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("created_by", _Id, ForeignKey("users.id")),
+    Column("reason", Text, nullable=False),
+    Column("window_start", UtcTime, nullable=False),
+    Column("window_end", UtcTime, nullable=False),
+    Column("prices_at", UtcTime),  # NULL: back to what was recorded
+    Column("model", Text),
+    Column("user_id", _Id),
+    Column("project_id", _Id),
+    Column("unpriced_only", Boolean, nullable=False),
+    Column("finished_at", UtcTime),  # NULL: broken off; the same again goes on where it ended
+    sqlite_autoincrement=True,
+)
+adjustments = Table(
+    # What a repricing changed of one request: differences, which are added to its row of the ledger and never change.
+    "adjustments",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repricing_id", _Id, ForeignKey("repricings.id"), nullable=False, index=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("metric_id", _Id, nullable=False),
+    # The request's own, so that figures need not join: its moment, and whatever they can be narrowed by.
+    Column("metric_created_at", UtcTime, nullable=False),
+    Column("user_id", _Id, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("project_id", _Id),
+    Column("api_key_id", _Id),
+    Column("status", Integer),
+    Column("price_id", _Id, ForeignKey("prices.id")),  # the price it has from now on; NULL: unpriced again
+    *(Column(name, _Money, nullable=False) for name in ADJUSTABLE),
+    sqlite_autoincrement=True,
+)
+Index("idx_adjustments_metric", adjustments.c.metric_id)
+Index("idx_adjustments_moment", adjustments.c.metric_created_at)
+
+retired_days = Table(
+    # The UTC days whose rows of the ledger were deleted: what they added up to, and a checksum of their rollups.
+    "retired_days",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # its first second since 1970
+    Column("retired_at", UtcTime, nullable=False),
+    Column("last_metric_id", _Id, nullable=False),
+    Column("deleted_at", UtcTime),  # NULL: rows are still being deleted
+    Column("checksum", String, nullable=False),
+    *(Column(column, BigInteger, nullable=False) for column in COLUMNS),
+)
+
+closings = Table(
+    # The months that are closed: their statements are final.
+    "closings",
+    metadata,
+    Column("month", String(7), primary_key=True),  # as in 2026-10, UTC
+    Column("closed_at", UtcTime, nullable=False),
+    Column("closed_by", _Id, ForeignKey("users.id")),
+    Column("last_adjustment_id", _Id, nullable=False),  # later ones come into the next month's statements
+    Column("requests", Integer, nullable=False),
+    Column("total_nusd", _Money, nullable=False),
+    Column("adjustments_nusd", _Money, nullable=False),
+)
+statements = Table(
+    "statements",
+    metadata,
+    Column("number", _Id, primary_key=True, autoincrement=False),  # 1, 2, 3 ... without a gap
+    Column("month", String(7), ForeignKey("closings.month"), nullable=False, index=True),
+    Column("kind", String, nullable=False),  # user or project
+    Column("subject_id", _Id, nullable=False),
+    Column("subject", String, nullable=False),  # the name at the closing
+    Column("total_nusd", _Money, nullable=False),
+    Column("content", Text, nullable=False),  # JSON, as it is shown
+    Column("checksum", String, nullable=False),  # SHA-256 of the content
+)
+Index("idx_statements_subject", statements.c.kind, statements.c.subject_id)
 
 
 def _rollup(name: str, *dimensions: Column[Any]) -> Table:

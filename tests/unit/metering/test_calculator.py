@@ -56,6 +56,7 @@ def test_negative_tokens_are_refused(costs: CostCalculator) -> None:
 
 def test_a_users_summary(costs: CostCalculator, used: MetricsCollector) -> None:
     assert costs.get_user_costs(2, "month") == {
+        "window": {"from": "2026-10-25T10:00:00+00:00", "to": "2026-11-24T10:00:01+00:00", "snapped": False},
         "user_id": 2,
         "period": "month",
         "period_days": 30,
