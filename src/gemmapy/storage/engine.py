@@ -44,6 +44,7 @@ def open_writer(path: Path) -> Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA journal_size_limit=67108864")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten in the file
 
     @event.listens_for(engine, "begin")
     def _take_lock(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]

@@ -20,7 +20,7 @@ from gemmapy.storage import rollups
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 _log = structlog.stdlib.get_logger()
 
 

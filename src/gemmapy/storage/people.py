@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gemmapy.core.errors import Conflict, InvalidRequest, NotFound
+from gemmapy.storage import documents
 from gemmapy.storage.revisions import count_up
 from gemmapy.storage.tables import api_keys, project_members, projects, users
 
@@ -125,7 +126,10 @@ def end_sessions(connection: Connection, user_id: int, now: datetime) -> None:
 
 
 def delete_user(connection: Connection, user_id: int, now: datetime) -> None:
-    """Forgets the person; the row, its id and its ledger stay. Raises NotFound, Conflict for the last admin."""
+    """Forgets the person, and the documents that are theirs alone; the row, its id and its ledger stay.
+
+    Raises NotFound, Conflict for the last admin.
+    """
     user(connection, user_id)
     blank = {"username": None, "password_hash": None, "is_admin": False, "disabled_at": now, "deleted_at": now}
     connection.execute(update(users).where(users.c.id == user_id).values(blank))
@@ -134,6 +138,7 @@ def delete_user(connection: Connection, user_id: int, now: datetime) -> None:
     connection.execute(update(api_keys).where(still_valid).values(revoked_at=now))
     connection.execute(update(api_keys).where(api_keys.c.user_id == user_id).values(name=""))
     connection.execute(delete(project_members).where(project_members.c.user_id == user_id))
+    documents.forget(connection, user_id)
     count_up(connection, PEOPLE)
 
 

@@ -360,3 +360,59 @@ revisions = Table(
     Column("subject", String, primary_key=True),
     Column("revision", Integer, nullable=False),
 )
+
+# Documents. Their full text is in `chunk_words`, which each engine makes in its own way (fulltext.py).
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("owner_id", _Id, ForeignKey("users.id"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("shared_with_all", Boolean, nullable=False, server_default=text("0")),
+    Column("project_id", _Id, ForeignKey("projects.id")),  # shared with its members
+    Column("embedding_model", String),  # NULL: the setting's
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    sqlite_autoincrement=True,
+)
+Index("idx_collections_name", collections.c.owner_id, collections.c.name, unique=True)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("collection_id", _Id, ForeignKey("collections.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("metadata", Text, nullable=False),  # a JSON object
+    Column("content", Text, nullable=False),
+    Column("content_hash", LargeBinary(32), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("project_id", _Id),  # who pays for its embedding
+    Column("created_at", UtcTime, nullable=False, server_default=_now),
+    sqlite_autoincrement=True,
+)
+Index("idx_documents_content", documents.c.collection_id, documents.c.content_hash, unique=True)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("document_id", _Id, ForeignKey("documents.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("start", Integer, nullable=False),  # characters of the document's content
+    Column("end", Integer, nullable=False),
+    Column("heading", Text, nullable=False),
+    Column("embedding_model", String),  # whose vector it has; here, so that looking for those without reads no vector
+    Column("dimension", Integer),  # 0: the model could not take this chunk
+    sqlite_autoincrement=True,  # ids are never reused: indexes in memory go by them
+)
+Index("idx_chunks_document", chunks.c.document_id, chunks.c.ordinal, unique=True)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("chunk_id", _Id, ForeignKey("chunks.id"), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian, of length 1
+)

@@ -240,7 +240,9 @@ def test_the_migrations_lead_to_the_tables(store: Store) -> None:
 
     engine = create_engine(f"sqlite:///{store.path}")
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        # The full-text index and the tables behind it are SQLite's own, no engine's in common.
+        shared = {"compare_type": False, "include_name": lambda name, *_: not str(name).startswith("chunk_words")}
+        context = MigrationContext.configure(connection, opts=shared)
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 

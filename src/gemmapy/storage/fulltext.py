@@ -1,0 +1,88 @@
+"""Full text of chunks: SQLite's FTS5 with BM25, behind four functions that another engine can have in its own way.
+
+The index holds words, made by `words_of` from a chunk's text and from a question alike, so both are cut the same way.
+A question reaches the index as quoted words only: no character of it is ever read as an operator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from gemmapy.storage.engine import scan
+
+QUESTION_WORDS = 64
+"""More words of a question are not looked for: a page pasted as a question would be slow, and match everything."""
+TABLE = "chunk_words"
+_WEIGHTS = "2.0, 1.5, 1.0"
+_TIDY_PAGES = 64
+# Scripts without spaces between words: each character is a word, and a question's run of them is a phrase.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
+_IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+
+
+def words_of(text: str) -> str:
+    """A text as it is indexed: its words, separated by spaces."""
+    return " ".join(_spread(word) for word in _WORD.findall(text))
+
+
+def question_of(text: str) -> str | None:
+    """What is looked for: any of the question's words; None where it has none."""
+    words = dict.fromkeys(_spread(word.lower()) for word in _WORD.findall(text))
+    return " OR ".join(f'"{word}"' for word in list(words)[:QUESTION_WORDS]) or None
+
+
+def add(connection: Connection, rows: Iterable[tuple[int, str, str, str]]) -> None:
+    """Puts chunks in: id, title, heading, text."""
+    given = [(chunk_id, words_of(t), words_of(h), words_of(b)) for chunk_id, t, h, b in rows]
+    if given:
+        connection.exec_driver_sql(f"INSERT INTO {TABLE} (rowid, title, heading, body) VALUES (?, ?, ?, ?)", given)  # noqa: S608
+
+
+def remove(connection: Connection, chunk_ids: Iterable[int]) -> None:
+    """Takes chunks out."""
+    gone = [(chunk_id,) for chunk_id in chunk_ids]
+    if gone:
+        connection.exec_driver_sql(f"DELETE FROM {TABLE} WHERE rowid = ?", gone)  # noqa: S608
+
+
+def matches(
+    connection: Connection, question: str, collection_ids: Sequence[int], limit: int
+) -> list[tuple[int, float]]:
+    """Chunks of the collections that have words of the question: id and BM25 score, higher is better, best first."""
+    wanted = question_of(question)
+    if wanted is None or not collection_ids:
+        return []
+    marks = ", ".join("?" * len(collection_ids))
+    statement = (
+        f"SELECT chunks.id, -bm25({TABLE}, {_WEIGHTS}) AS score FROM {TABLE}"  # noqa: S608 - only names and marks
+        f" JOIN chunks ON chunks.id = {TABLE}.rowid JOIN documents ON documents.id = chunks.document_id"
+        f" WHERE {TABLE} MATCH ? AND documents.collection_id IN ({marks}) ORDER BY score DESC, chunks.id LIMIT ?"
+    )
+    rows = connection.exec_driver_sql(statement, (wanted, *collection_ids, limit))
+    return [(row[0], row[1]) for row in rows]
+
+
+def tidy(connection: Connection, *, first: bool) -> bool:
+    """Merges a little of what deletions left in the index, until words of deleted chunks are gone from it too.
+
+    `first` begins; then again until it returns False. SQLite's `merge` command; each step takes milliseconds.
+    """
+    before = _changes(connection)
+    # A negative number first puts all segments on one level, so that the merges after it end with a single one.
+    pages = -_TIDY_PAGES if first else _TIDY_PAGES
+    connection.exec_driver_sql(f"INSERT INTO {TABLE} ({TABLE}, rank) VALUES ('merge', {pages})")  # noqa: S608
+    return _changes(connection) - before >= 2
+
+
+def _changes(connection: Connection) -> int:
+    return next(scan(connection, "SELECT total_changes()"))[0]
+
+
+def _spread(word: str) -> str:
+    return " ".join(word) if _IS_UNSPACED.match(word) else word
