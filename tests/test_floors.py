@@ -18,9 +18,10 @@ FLOORS = {
     "upstreams": 2,
     "metering": 3,
     "gateway": 4,
-    "api": 5,
-    "app": 6,
-    "cli": 7,
+    "rag": 5,
+    "api": 6,
+    "app": 7,
+    "cli": 8,
 }
 ROOM = "gemmapy."
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import signal
 import socket
 import ssl
@@ -38,6 +39,12 @@ from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.hardware import Hardware
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metering.retention import retire
+from gemmapy.rag.embedder import Embedder
+from gemmapy.rag.grounding import Grounding
+from gemmapy.rag.library import Library
+from gemmapy.rag.retrieval import Retriever
+from gemmapy.rag.vectors import Vectors
+from gemmapy.storage import documents
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
 from gemmapy.upstreams import llamacpp
@@ -123,7 +130,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         check_compared(settings.compare_models)
     async with AsyncExitStack() as stack:
         given = settings.secret.get_secret_value() if settings.secret else None
-        auth = Auth(store, load_secret(store.data_dir, given), clock)
+        secret = load_secret(store.data_dir, given)
+        auth = Auth(store, secret, clock)
         stack.callback(auth.close)
         desk = PriceDesk(store)
         watch = RevisionWatch(store, {"people": auth.refresh, "prices": desk.refresh})
@@ -151,6 +159,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             max_body_bytes=settings.max_body_bytes,
             ready_timeout_s=READY_TIMEOUT_S,
         )
+        library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))
         yield Services(
             settings=settings,
             store=store,
@@ -160,6 +169,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             prices=desk,
             hardware=Hardware(store, desk),
             gateway=gateway,
+            library=library,
             catalogue=catalogue,
             transport=transport,
             clock=clock,
@@ -189,6 +199,30 @@ async def _retire(store: Store, keep_days: int) -> None:
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _library(
+    settings: Settings, store: Store, gateway: Gateway, catalogue: Catalogue, secret: bytes
+) -> AsyncGenerator[Library]:
+    """Documents and what belongs to them, at work until it is left."""
+
+    def load(collection_id: int, model: str) -> list[tuple[int, int, bytes]]:
+        with store.read() as connection:
+            return list(documents.vectors(connection, collection_id, model))
+
+    held = Vectors(load)
+    embedder = Embedder(gateway, catalogue, store, held, settings.embedding_model)
+    retriever = Retriever(store, held, embedder)
+    library = Library(store, held, embedder, retriever, store.clock)
+    gateway.ground = Grounding(retriever, hmac.digest(secret, b"marks of quoted sources", "sha256"))
+    embedder.start()
+    library.tidy()
+    try:
+        yield library
+    finally:
+        await embedder.stop()
+        await library.stop()
 
 
 def create_app(services: Services) -> ASGIApp:

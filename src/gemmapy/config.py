@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     """How many requests the embedded model answers at once."""
     model_context: int = Field(default=4096, ge=256)
     """Tokens of context of each of those."""
+    embedding_model: str | None = Field(default=None, min_length=1, max_length=200)
+    """Embeds documents and the questions to them, where a collection names no other. None: full-text search only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, json elsewhere."""

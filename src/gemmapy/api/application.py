@@ -25,6 +25,7 @@ from gemmapy.api import (
     openai,
     people,
     prices,
+    rag,
     relayed,
     reprice,
     sessions,
@@ -47,6 +48,7 @@ ROUTERS = (
     statements.router,
     ollama.router,
     openai.router,
+    rag.router,
     health.router,
 )
 _log = structlog.stdlib.get_logger()

@@ -6,6 +6,7 @@ from typing import Any
 
 from gemmapy.api.shapes import is_ollamas
 from gemmapy.gateway.asked import ENDPOINTS, Endpoint
+from gemmapy.rag.retrieval import QUERY_LIMIT, TOP_K, TOP_K_LIMIT
 
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -40,6 +41,28 @@ _ADDED: dict[str, Any] = {
     "request_id": {"type": "string", "format": "uuid"},
     "cost": {"type": ["number", "null"], "description": "US dollars; null where the model has no price."},
 }
+_GROUNDED: dict[str, Any] = {
+    "query": {"type": "string", "minLength": 1, "maxLength": QUERY_LIMIT},
+    "top_k": {"type": "integer", "minimum": 1, "maximum": TOP_K_LIMIT, "default": TOP_K},
+    "mode": {"type": "string", "enum": ["hybrid", "text", "vector"], "default": "hybrid"},
+    "collection": {"anyOf": [_TEXT, {"type": "integer"}], "description": "By name or id; all that one sees otherwise."},
+}
+_SOURCES: dict[str, Any] = {
+    "sources": {
+        "type": "array",
+        "description": "In the order of their numbers in the answer: the first is [1].",
+        "items": {
+            "type": "object",
+            "properties": {
+                **{name: {"type": "integer"} for name in ("document_id", "chunk_id", "start", "end")},
+                **dict.fromkeys(("title", "source", "heading"), _TEXT),
+                "score": {"type": "number"},
+                "cited": {"type": "boolean"},
+            },
+        },
+    },
+    "mode": {"type": "string"},
+}
 
 
 def error_response(path: str, description: str) -> dict[str, Any]:
@@ -61,10 +84,20 @@ def paths() -> dict[str, Any]:
     return {path: {"post": _operation(endpoint)} for path, endpoint in ENDPOINTS.items()}
 
 
+def _summary(endpoint: Endpoint) -> str:
+    if endpoint.is_grounded:
+        return "Answer a question from documents, with sources"
+    what = {"generate": "Generate a text", "chat": "Chat", "embed": "Embed texts"}[endpoint.kind]
+    return f"{what}, streamed" if endpoint.streams == "always" else what
+
+
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     properties: dict[str, Any] = {"model": _TEXT}
     required = ["model"]
-    if endpoint.kind == "chat":
+    if endpoint.is_grounded:
+        properties |= _GROUNDED
+        required.append("query")
+    elif endpoint.kind == "chat":
         properties["messages"] = _MESSAGES
         required.append("messages")
     elif endpoint.path in ("/api/embed", "/v1/embeddings"):
@@ -78,9 +111,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         properties["options"] = _OPTIONS
     if endpoint.is_contract:
         properties |= _CONVENIENCES
+    if endpoint.is_grounded:
+        properties |= {"format": {}, "think": {}, "keep_alive": {}}
     answer: dict[str, Any] = {"type": "object", "additionalProperties": True}
     if endpoint.is_contract:
-        answer["properties"] = _ADDED
+        answer["properties"] = {**_ADDED, **(_SOURCES if endpoint.is_grounded else {})}
     content: dict[str, Any] = {"application/json": {"schema": answer}}
     if endpoint.streams != "never":
         kind = "text/event-stream" if endpoint.dialect == "openai" else "application/x-ndjson"
@@ -88,9 +123,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     tag = "GemmaPy" if endpoint.is_contract else {"ollama": "Ollama", "openai": "OpenAI"}[endpoint.dialect]
     return {
         "tags": [tag],
-        "summary": f"{ {'generate': 'Generate a text', 'chat': 'Chat', 'embed': 'Embed texts'}[endpoint.kind] }"
-        + (", streamed" if endpoint.streams == "always" else ""),
-        "description": "Metered. Every field that the server behind it knows is passed on.",
+        "summary": _summary(endpoint),
+        "description": "Metered."
+        + ("" if endpoint.is_grounded else " Every field that the server behind it knows is passed on."),
         "operationId": "relay" + endpoint.path.replace("/", "_"),
         "security": [{"HTTPBearer": []}],
         "requestBody": {
@@ -101,7 +136,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                         "type": "object",
                         "required": required,
                         "properties": properties,
-                        "additionalProperties": True,
+                        "additionalProperties": not endpoint.is_grounded,
                     }
                 }
             },

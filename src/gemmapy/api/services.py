@@ -14,6 +14,7 @@ from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.hardware import Hardware
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.rag.library import Library
 from gemmapy.storage.store import Store
 from gemmapy.upstreams.catalogue import Catalogue
 from gemmapy.upstreams.transport import Transport
@@ -31,6 +32,7 @@ class Services:
     prices: PriceDesk
     hardware: Hardware
     gateway: Gateway
+    library: Library
     catalogue: Catalogue
     transport: Transport
     clock: Clock

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemmapy.api.credential import CREDENTIAL
 from gemmapy.api.proxy import Proxy
+from gemmapy.api.rag import UPLOADS
 from gemmapy.gateway.asked import ENDPOINTS
 
 SMALL_BODY_BYTES = 4 * 1024 * 1024
@@ -47,7 +48,8 @@ class Switch:
         if path == "/" and not _wants_page(scope):
             await _greet(scope, send)
             return
-        if path.startswith("/api/blobs/"):
+        if path.startswith("/api/blobs/") or (path == UPLOADS and scope["method"] == "POST"):
+            # Blobs go on as they come; documents have a limit of their own, which is told and not just enforced.
             await self._api(scope, self._patient(receive, None), send)
         else:
             await self._api(scope, self._patient(receive, SMALL_BODY_BYTES), send)

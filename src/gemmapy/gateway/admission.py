@@ -48,13 +48,7 @@ class Admission:
         Raises Forbidden for a model, route or project that is not the caller's, UnknownModel, UpstreamUnreachable,
         StorageUnavailable.
         """
-        if self._store.trouble is not None:
-            raise StorageUnavailable(f"The gateway cannot write its records: {self._store.trouble}.", retry_after_s=1)
-        if not caller.allows_route(asked.endpoint.path):
-            raise Forbidden(f"This API key may not use {asked.endpoint.path}.", hint="Ask for a key that may.")
-        if not caller.allows_model(asked.model):
-            raise Forbidden(f"This API key may not use the model {asked.model!r}.", hint="Ask for a key that may.")
-        project_id = self._project(caller, asked)
+        project_id = self.check(caller, asked)
         upstream = await self._catalogue.find(asked.model)
         price = self._desk.book.at(asked.model, self._clock.now())
         intent = replace(
@@ -67,6 +61,19 @@ class Admission:
         durable = self._store.admit(intent)
         durable.add_done_callback(_note)
         return Ticket(intent, upstream, price, durable)
+
+    def check(self, caller: Caller, asked: Asked) -> int | None:
+        """Whether the caller may ask this at all, before anything is done for it; returns the project that pays.
+
+        Raises Forbidden, StorageUnavailable.
+        """
+        if self._store.trouble is not None:
+            raise StorageUnavailable(f"The gateway cannot write its records: {self._store.trouble}.", retry_after_s=1)
+        if not caller.allows_route(asked.endpoint.path):
+            raise Forbidden(f"This API key may not use {asked.endpoint.path}.", hint="Ask for a key that may.")
+        if not caller.allows_model(asked.model):
+            raise Forbidden(f"This API key may not use the model {asked.model!r}.", hint="Ask for a key that may.")
+        return self._project(caller, asked)
 
     def refused(self, caller: Caller, asked: Asked, request_id: bytes) -> Intent:
         """The intent of a request that was not let in, for the row that says so."""

@@ -5,9 +5,9 @@ The body stays the bytes that came; only the fields that decide something are de
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 import zstandard
@@ -32,6 +32,8 @@ class Endpoint:
     streams: Literal["by default", "if asked", "always", "never"]
     is_contract: bool = False
     """GemmaPy's own: answers carry `cached`, `metric_id`, `request_id` and `cost`."""
+    is_grounded: bool = False
+    """Asks with a query that becomes a prompt, with passages of documents, before it is admitted."""
 
 
 def _table() -> dict[str, Endpoint]:
@@ -47,11 +49,26 @@ def _table() -> dict[str, Endpoint]:
         Endpoint("/api/ollama/generate/stream", "ollama", "generate", "/api/generate", "always", is_contract=True),
         Endpoint("/api/ollama/chat", "ollama", "chat", "/api/chat", "if asked", is_contract=True),
         Endpoint("/api/ollama/chat/stream", "ollama", "chat", "/api/chat", "always", is_contract=True),
+        Endpoint(
+            "/api/rag/generate", "ollama", "generate", "/api/generate", "if asked", is_contract=True, is_grounded=True
+        ),
     ]
     return {endpoint.path: endpoint for endpoint in endpoints}
 
 
 ENDPOINTS = _table()
+
+
+class Addition(Protocol):
+    """What the end of an answer says besides what the upstream and the ledger say: made for one request."""
+
+    def see(self, frame: bytes) -> None:
+        """Takes note of a piece of the answer, as the client gets it: a line of a stream, or the whole body."""
+        ...
+
+    def fields(self) -> dict[str, Any]:
+        """Asked for once, after the last piece."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,12 @@ class Asked:
     client_request_id: str | None = None
     project: str | None = None
     end_user: str | None = None
+    addition: Addition | None = None
+    """Of a grounded request: its sources."""
+
+    def with_body(self, body: bytes, addition: Addition) -> Asked:
+        """The same request with another body, as JSON, in place of the one that was sent."""
+        return replace(self, body=body, sent=body, prompt_estimate=_estimate(_decode(body)), addition=addition)
 
 
 PASSED_ON = frozenset({b"accept", b"content-type", b"user-agent", b"traceparent", b"tracestate", b"openai-beta"})

@@ -20,7 +20,7 @@ from gemmapy.core.money import usd_or_none
 from gemmapy.core.records import Outcome, Timings, Usage, speed_mtps
 from gemmapy.gateway.admission import Admission, Ticket
 from gemmapy.gateway.asked import Asked, Envelope, read
-from gemmapy.gateway.auth import Auth
+from gemmapy.gateway.auth import Auth, Caller
 from gemmapy.gateway.exchange import Exchange, decorate, prepare
 from gemmapy.gateway.tally import Tally
 from gemmapy.pricing import cost_of
@@ -85,6 +85,8 @@ class Gateway:
         self.ids = RequestIds()
         self.running: set[asyncio.Task[None]] = set()
         self.draining = False
+        self.ground: Callable[[Caller, Asked], Awaitable[Asked]] | None = None
+        """Puts passages of documents into a grounded request; set by whoever has documents."""
 
     async def handle(
         self, envelope: Envelope, credential: str | None, body: Callable[[], Awaitable[bytes]], reply: Reply
@@ -95,15 +97,29 @@ class Gateway:
         caller = self.auth.identify(credential)
         if self.draining:
             raise Draining(retry_after_s=5)
+        await self.serve(caller, envelope, request_id, body, reply)
+
+    async def serve(
+        self,
+        caller: Caller,
+        envelope: Envelope,
+        request_id: bytes,
+        body: Callable[[], Awaitable[bytes]],
+        reply: Reply,
+    ) -> None:
+        """The same for a caller who is known: those who ask from inside the gateway begin here."""
         task = asyncio.current_task()
         assert task is not None
         self.running.add(task)
         try:
             asked = read(envelope, await body(), self.max_body_bytes)
             try:
+                if asked.endpoint.is_grounded and self.ground is not None:
+                    self.admission.check(caller, asked)
+                    asked = await self.ground(caller, asked)
                 ticket = await self.admission.admit(caller, asked, request_id)
-            except StorageUnavailable:
-                raise  # nowhere to write it down
+            except (StorageUnavailable, InvalidRequest):
+                raise  # nowhere to write it down; nothing that could be read
             except GemmaPyError as refusal:
                 intent = self.admission.refused(caller, asked, request_id)
                 self.store.finish_unwatched(
@@ -240,6 +256,8 @@ class _Request:
         if self._tally.error is not None:
             raise UpstreamError(self._tally.error)
         rewritten = exchange.rewriting.answer(body)
+        if self._asked.addition is not None:
+            self._asked.addition.see(rewritten)
         await self._count(exchange)
         metric = await self._record(answer.status)
         rewritten = self._decorated(rewritten, metric)
@@ -311,6 +329,9 @@ class _Request:
         """Counts a frame and puts it with those to send or those to hold; returns how many bytes are held more."""
         self._tally.see(frame, self._now_ns())
         client_frames = exchange.rewriting.frame(frame)
+        if self._asked.addition is not None:
+            for client_frame in client_frames:
+                self._asked.addition.see(client_frame)
         if self._tally.closing:
             held.extend(client_frames)
             return sum(len(client_frame) for client_frame in client_frames)
@@ -418,7 +439,7 @@ class _Request:
             )
 
     def _decorated(self, body: bytes, recorded: tuple[int, Outcome]) -> bytes:
-        """What `/api/ollama/*` add to Ollama's object."""
+        """What `/api/ollama/*` and `/api/rag/generate` add to Ollama's object."""
         if not self._asked.endpoint.is_contract:
             return body
         metric_id, outcome = recorded
@@ -429,6 +450,7 @@ class _Request:
                 "metric_id": metric_id,
                 "request_id": id_text(outcome.intent.request_id),
                 "cost": usd_or_none(None if outcome.cost is None else outcome.cost.total_nusd),
+                **(self._asked.addition.fields() if self._asked.addition is not None else {}),
             },
         )
 
