@@ -37,6 +37,7 @@ from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.hardware import Hardware
+from gemmapy.metering.live import LiveFeed
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metering.retention import retire
 from gemmapy.rag.embedder import Embedder
@@ -88,6 +89,7 @@ async def _run(settings: Settings, store: Store, listening: socket.socket, files
         stopping = asyncio.create_task(signalled.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
+            await services.live.close()  # or the server would wait for streams that have no end
             await services.gateway.drain(settings.drain_timeout_s)
             server.should_exit = True
         await serving
@@ -160,14 +162,18 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             ready_timeout_s=READY_TIMEOUT_S,
         )
         library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))
+        collector = MetricsCollector(store, desk)
+        live = LiveFeed(store, collector, clock)
+        stack.push_async_callback(live.close)
         yield Services(
             settings=settings,
             store=store,
             auth=auth,
-            collector=MetricsCollector(store, desk),
+            collector=collector,
             calculator=CostCalculator(store, desk),
             prices=desk,
             hardware=Hardware(store, desk),
+            live=live,
             gateway=gateway,
             library=library,
             catalogue=catalogue,

@@ -33,6 +33,7 @@ def test_every_answer_is_one_that_is_described(described: RunningGateway) -> Non
     chosen = loaded.exclude(path_regex="^/api/(blobs|pull|push|create|copy|delete|show)").exclude(
         path_regex="users/.user_id.|keys/.key_id.", method=["PATCH", "DELETE"]
     )
+    chosen = chosen.exclude(path="/api/live")  # a stream without an end
     tried = 0
     for found in chosen.get_all_operations():
         operation = found.ok()

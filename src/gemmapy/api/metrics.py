@@ -62,10 +62,11 @@ def requests(
     before: Annotated[
         int | None, Query(ge=1, le=2**63 - 1, description="Older than this metric id: the `next` of the page before.")
     ] = None,
+    after: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Newer than this metric id.")] = None,
     errors: Annotated[bool, Query(description="Only those that failed.")] = False,
 ) -> RequestLog:
     return use.collector.get_requests(
-        window=asked.window, which=asked.which, limit=limit, before=before, errors_only=errors
+        window=asked.window, which=asked.which, limit=limit, before=before, after=after, errors_only=errors
     )
 
 

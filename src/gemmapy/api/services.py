@@ -13,6 +13,7 @@ from gemmapy.gateway.handle import Gateway
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metering.hardware import Hardware
+from gemmapy.metering.live import LiveFeed
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.rag.library import Library
 from gemmapy.storage.store import Store
@@ -31,6 +32,7 @@ class Services:
     calculator: CostCalculator
     prices: PriceDesk
     hardware: Hardware
+    live: LiveFeed
     gateway: Gateway
     library: Library
     catalogue: Catalogue

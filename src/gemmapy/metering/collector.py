@@ -328,11 +328,15 @@ class MetricsCollector:
         which: Filter = EVERYTHING,
         limit: int = 50,
         before: int | None = None,
+        after: int | None = None,
         errors_only: bool = False,
     ) -> RequestLog:
-        """One page of the ledger, the newest first; `next` is what `before` is for the page after, None at the end."""
+        """One page of the ledger, the newest first; `next` is what `before` is for the page after, None at the end.
+
+        `before` and `after` are metric ids, neither of them included.
+        """
         with self._store.read() as connection:
-            rows = requests.page(connection, window, which, limit + 1, before, errors_only=errors_only)
+            rows = requests.page(connection, window, which, limit + 1, before, after=after, errors_only=errors_only)
         page = rows[:limit]
         return {
             "requests": [_entry(row) for row in page],

@@ -20,15 +20,17 @@ def page(
     limit: int,
     before: int | None,
     *,
+    after: int | None = None,
     errors_only: bool = False,
 ) -> Sequence[Mapping[str, Any]]:
-    """At most `limit` rows with an id below `before`, the newest first, with the names of user and project, and what
-    was
-    adjusted since in its columns of money (`recorded_cost_nusd` is as it was recorded)."""
+    """At most `limit` rows with an id below `before` and above `after`, the newest first, with the names of user
+    and project, and what was adjusted since in its columns of money (`recorded_cost_nusd` is as it was recorded)."""
     m = llm_metrics.c
     statement = _rows().where(*which.conditions(llm_metrics)).order_by(m.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(m.id < before)
+    if after is not None:
+        statement = statement.where(m.id > after)
     if window is not None:
         statement = statement.where(m.created_at >= window.start, m.created_at < window.end)
     if errors_only:
