@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 import gemmapy
 from gemmapy import logs
 from gemmapy.api.application import create_api
+from gemmapy.api.pages import Pages
 from gemmapy.api.proxy import Proxy
 from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
@@ -237,6 +238,7 @@ def create_app(services: Services) -> ASGIApp:
     switch = Switch(
         Proxy(services.gateway, settings.client_timeout_s),
         create_api(services),
+        Pages(settings.base_path),
         base_path=settings.base_path,
         client_timeout_s=settings.client_timeout_s,
     )

@@ -272,18 +272,3 @@ def test_openapi_has_every_route_and_no_422(api: RunningGateway) -> None:
         for operation in operations.values():
             assert "422" not in operation["responses"], path
             assert "400" in operation["responses"], path
-
-
-def test_the_reference_loads_nothing_from_elsewhere(api: RunningGateway) -> None:
-    page = api.get("/docs", key=None).body.decode()
-    assert "https://" not in page
-    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"):
-        assert asset in page
-        assert api.get(f"/docs/assets/{asset}", key=None).status == 200
-
-
-def test_the_root_is_a_page_for_people_and_ollama_for_programs(api: RunningGateway) -> None:
-    assert api.get("/", key=None).body == b"Ollama is running"
-    assert api.request("HEAD", "/", key=None).status == 200
-    page = api.get("/", key=None, headers={"Accept": "text/html,*/*"})
-    assert page.headers["Content-Type"].startswith("text/html")

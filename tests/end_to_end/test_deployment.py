@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import ssl
 import subprocess
@@ -34,7 +35,13 @@ def test_under_a_base_path_every_route_is_found_with_and_without_it(tmp_path: Pa
             assert running.post(f"{prefix}/api/pull", {"model": "x"}).status == 200
         page = running.get("/llm/docs", key=None).body.decode()
         assert "/llm/openapi.json" in page
-        assert running.get("/llm/docs/assets/swagger-ui.css", key=None).status == 200
+        for page_path in ("/llm", "/llm/", "/llm/docs"):
+            page = running.get(page_path, key=None, headers={"Accept": "text/html"}).body.decode()
+            files = re.findall(r'(?:src|href)="([^"]+)"', page)
+            assert files
+            for file in files:
+                assert file.startswith("/llm/web/")
+                assert running.get(file, key=None).status == 200
         assert running.get("/llm/openapi.json", key=None).json["servers"] == [{"url": "/llm"}]
 
 

@@ -1,18 +1,15 @@
-"""The FastAPI application: every route that is not metered, its errors in our shape, and the reference at /docs."""
+"""The FastAPI application: every route that is not metered, its errors in our shape, and its description."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.staticfiles import StaticFiles
 
 import gemmapy
 from gemmapy.api import (
@@ -36,7 +33,6 @@ from gemmapy.api.services import Services
 from gemmapy.api.shapes import error_body, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, NotFound
 
-VENDOR = Path(gemmapy.__file__).parent / "web" / "vendor" / "swagger-ui"
 ROUTERS = (
     sessions.router,
     people.router,
@@ -62,7 +58,6 @@ key as `Authorization: Bearer ...`, or put the key into the path: `/k/<key>/...`
 
 def create_api(services: Services) -> FastAPI:
     """The application over the given services."""
-    base = services.settings.base_path
     api = FastAPI(
         title="GemmaPy",
         version=gemmapy.__version__,
@@ -78,38 +73,8 @@ def create_api(services: Services) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _tell_invalid)
     api.add_exception_handler(HTTPException, _tell_http)
     api.add_exception_handler(Exception, _tell_unexpected)
-    api.mount("/docs/assets", StaticFiles(directory=VENDOR), name="docs-assets")
-
-    @api.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]
-        return get_swagger_ui_html(
-            openapi_url=f"{base}/openapi.json",
-            title="GemmaPy: API reference",
-            swagger_js_url=f"{base}/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url=f"{base}/docs/assets/swagger-ui.css",
-            swagger_favicon_url=f"{base}/docs/assets/favicon-32x32.png",
-        )
-
-    @api.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction]
-        return HTMLResponse(_PAGE.replace("BASE", base))
-
     api.openapi = lambda: _schema(api)  # pyright: ignore[reportAttributeAccessIssue]
     return api
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>GemmaPy</title>
-<link rel="icon" href="data:,">
-<style>
-body{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:4rem auto;padding:0 1rem;color:#222;background:#fff}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}a{color:#8ab4f8}}code{font-size:.95em}</style>
-<h1>GemmaPy is running</h1>
-<p>Every LLM request through this address is metered and priced. Point an Ollama or OpenAI client at it.</p>
-<ul><li><a href="BASE/docs">API reference</a></li><li><a href="BASE/readyz">State of the upstreams</a></li></ul>
-</html>
-"""
 
 
 def _schema(api: FastAPI) -> dict[str, Any]:

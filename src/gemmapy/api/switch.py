@@ -1,7 +1,8 @@
-"""The door: metered paths go straight to the proxy, everything else to FastAPI.
+"""The door: metered paths go straight to the proxy, the page's files to `pages.py`, everything else to FastAPI.
 
 Also what holds for both: the base path of a proxy in front, credentials in the path (`/k/<key>/...`, for clients that
-can set only a URL), the two faces of `/`, and bodies that are neither endless nor endlessly slow.
+can set only a URL), the two faces of `/`, bodies that are neither endless nor endlessly slow, and headers that keep
+browsers from storing or running what is private.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemmapy.api.credential import CREDENTIAL
+from gemmapy.api.pages import PREFIX, Pages, joined, wants_page
 from gemmapy.api.proxy import Proxy
 from gemmapy.api.rag import UPLOADS
 from gemmapy.gateway.asked import ENDPOINTS
 
 SMALL_BODY_BYTES = 4 * 1024 * 1024
 _KEY_PREFIX = "/k/"
+_PRIVATE = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+]
 OLLAMA_GREETING = b"Ollama is running"
 
 
 class Switch:
     """The ASGI application that uvicorn serves."""
 
-    def __init__(self, proxy: Proxy, api: ASGIApp, *, base_path: str, client_timeout_s: float) -> None:
+    def __init__(self, proxy: Proxy, api: ASGIApp, pages: Pages, *, base_path: str, client_timeout_s: float) -> None:
         self._proxy = proxy
+        self._pages = pages
         self._api = api
         self._base_path = base_path
         self._client_timeout_s = client_timeout_s
@@ -34,8 +42,8 @@ class Switch:
             await self._api(scope, receive, send)
             return
         path: str = scope["path"]
-        if self._base_path and path.startswith(self._base_path + "/"):
-            path = path[len(self._base_path) :]
+        if self._base_path and (path == self._base_path or path.startswith(self._base_path + "/")):
+            path = path[len(self._base_path) :] or "/"
             scope["path"] = path
         if path.startswith(_KEY_PREFIX):
             key, slash, rest = path[len(_KEY_PREFIX) :].partition("/")
@@ -45,14 +53,15 @@ class Switch:
         if path in ENDPOINTS and scope["method"] != "OPTIONS":
             await self._proxy(scope, receive, send)
             return
-        if path == "/" and not _wants_page(scope):
+        if path == "/" and scope["method"] in ("GET", "HEAD") and not wants_page(joined(scope, b"accept")):
             await _greet(scope, send)
-            return
-        if path.startswith("/api/blobs/") or (path == UPLOADS and scope["method"] == "POST"):
+        elif path in ("/", "/docs") or path.startswith(PREFIX):
+            await self._pages(scope, send)
+        elif path.startswith("/api/blobs/") or (path == UPLOADS and scope["method"] == "POST"):
             # Blobs go on as they come; documents have a limit of their own, which is told and not just enforced.
-            await self._api(scope, self._patient(receive, None), send)
+            await self._api(scope, self._patient(receive, None), _private(send))
         else:
-            await self._api(scope, self._patient(receive, SMALL_BODY_BYTES), send)
+            await self._api(scope, self._patient(receive, SMALL_BODY_BYTES), _private(send))
 
     def _patient(self, receive: Receive, limit: int | None) -> Receive:
         """`receive` for a body of bounded length and pace; past either, the client counts as gone."""
@@ -77,19 +86,24 @@ class Switch:
         return bounded
 
 
-def _wants_page(scope: Scope) -> bool:
-    if scope["method"] not in ("GET", "HEAD"):
-        return True  # FastAPI says what is wrong
-    for name, value in scope["headers"]:
-        if name == b"accept":
-            return b"text/html" in value
-    return False
+def _private(send: Send) -> Send:
+    """`send` for answers that are somebody's own: no cache keeps them, no browser takes them for a page."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            named = {name.lower() for name, _ in message["headers"]}
+            added = [(name, value) for name, value in _PRIVATE if name not in named]
+            message = {**message, "headers": [*message["headers"], *added]}
+        await send(message)
+
+    return guarded
 
 
 async def _greet(scope: Scope, send: Send) -> None:
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(OLLAMA_GREETING)).encode()),
+        (b"vary", b"Accept"),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else OLLAMA_GREETING})
