@@ -1,9 +1,9 @@
 # GemmaPy: `make run` serves, `make test` tests. Both install what they need first, and say what they do.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench fmt lock clean
+.PHONY: help setup run test check bench screenshots fmt lock clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what `make run` needs, into .venv
 	@scripts/setup run
@@ -25,6 +25,10 @@ check: ## Format, lint, types and the fast tests
 bench: ## Measure what the gateway costs, beside asking the upstream directly
 	@scripts/setup test
 	.venv/bin/python -m benchmarks $(ARGS)
+
+screenshots: ## Take the pictures of the README and the guide again
+	@scripts/setup test
+	.venv/bin/python scripts/screenshots.py
 
 fmt: ## Put the code into form
 	@scripts/setup test

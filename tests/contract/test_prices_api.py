@@ -133,8 +133,7 @@ def test_the_catalogue_of_hosted_models_is_there_for_everybody(api: RunningGatew
     assert (best["provider"], best["model"], best["deprecated"]) == ("openai", "gpt-4o-mini", False)
     assert 0 < best["cached_input_cost"] < best["input_cost"] < best["output_cost"]
     assert api.get("/api/prices/catalogue?search=no+such+model").json["models"] == []
-    assert api.get("/api/prices/catalogue?at=2025-06-01T00:00:00Z&limit=1").json["at"] == "2025-06-01T00:00:00Z"
-    for bad in ("limit=0", "limit=9999", "at=2025-06-01T00:00:00", f"search={'x' * 201}"):
+    for bad in ("limit=0", "limit=9999", f"search={'x' * 201}"):
         assert api.get(f"/api/prices/catalogue?{bad}").status == 400, bad
     assert api.get("/api/prices/catalogue", key=None).status == 401
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin, SignedIn
@@ -46,22 +46,21 @@ class HostedCatalogue(TypedDict):
     models: list[HostedModelShown]
 
 
-@router.get("/api/prices/catalogue", summary="Hosted models of many providers and what they cost there")
+@router.get("/api/prices/catalogue", summary="Hosted models of many providers and what they cost there, today")
 def search(
     caller: SignedIn,  # noqa: ARG001 - checked by its type
     use: Use,
     search: Annotated[str, Query(max_length=200, description="Words that provider and name must have.")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    at: Annotated[AwareDatetime | None, Query(description="ISO 8601 with a time zone; by default now.")] = None,
 ) -> HostedCatalogue:
-    moment = at or use.clock.now()
+    at = use.clock.now()
     found, total = catalogue.search(search, limit)
     return {
-        "at": moment,
+        "at": at,
         "source": catalogue.source(),
         "currency": "USD",
         "total": total,
-        "models": [_shown(model, model.price(moment)) for model in found],
+        "models": [_shown(model, model.price(at)) for model in found],
     }
 
 

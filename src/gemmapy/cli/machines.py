@@ -106,13 +106,13 @@ def _show(said: MachineCosts) -> None:
     table(
         ("", "HOURS", "KWH", "USD"),
         [
-            ("busy", f"{busy:.2f}", f"{said['busy_kwh']:.2f}", f"{said['busy_cost']:.6f}"),
-            ("idle", f"{hours - busy:.2f}", f"{said['idle_kwh']:.2f}", f"{said['idle_cost']:.6f}"),
-            ("", f"{hours:.2f}", f"{said['busy_kwh'] + said['idle_kwh']:.2f}", f"{said['total_cost']:.6f}"),
+            ("busy", f"{busy:.2f}", f"{said['busy_kwh']:.2f}", f"{said['busy_cost']:.4f}"),
+            ("idle", f"{hours - busy:.2f}", f"{said['idle_kwh']:.2f}", f"{said['idle_cost']:.4f}"),
+            ("", f"{hours:.2f}", f"{said['busy_kwh'] + said['idle_kwh']:.2f}", f"{said['total_cost']:.4f}"),
         ],
     )
-    print(f"\nenergy {said['energy_cost']:.6f} USD, amortisation {said['amortisation']:.6f} USD")
-    print(f"recorded as cost of its {said['requests']} requests: {said['stamped_cost']:.6f} USD")
+    print(f"\nenergy {said['energy_cost']:.4f} USD, amortisation {said['amortisation']:.4f} USD")
+    print(f"recorded as cost of its {said['requests']} requests: {said['stamped_cost']:.4f} USD")
     if said["unmeasured_requests"]:
         print(f"of {said['unmeasured_requests']} requests the engine did not say how long it worked on them")
     print(f"per million tokens: {_amount(said['cost_per_million_tokens'])} USD all in,", end=" ")

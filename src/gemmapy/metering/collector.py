@@ -78,7 +78,6 @@ class MetricsCollector:
         cached: bool = False,
         cached_prompt_tokens: int | None = None,
         ttft_ms: int | None = None,
-        prompt_ms: int | None = None,
         generation_ms: int | None = None,
         stream: bool = False,
         estimated: bool = False,
@@ -92,8 +91,7 @@ class MetricsCollector:
         """Writes one finished request down, priced with the price in force; returns its metric id once it is on disk.
 
         `error` is the message of a request that failed. The speed is the response's tokens over `generation_ms`, or
-        over `duration_ms` where that is not known; a price per second of compute is asked for `prompt_ms` and
-        `generation_ms`. A cached answer costs nothing and says what it saved. Raises
+        over `duration_ms` where that is not known. A cached answer costs nothing and says what it saved. Raises
         InvalidRequest for a user who does not exist, an empty name, or a negative number.
         """
         numbers = {
@@ -102,7 +100,6 @@ class MetricsCollector:
             "duration_ms": duration_ms,
             "cached_prompt_tokens": cached_prompt_tokens,
             "ttft_ms": ttft_ms,
-            "prompt_ms": prompt_ms,
             "generation_ms": generation_ms,
         }
         for name, value in numbers.items():
@@ -118,8 +115,7 @@ class MetricsCollector:
         now = self._store.clock.now()
         usage = Usage(prompt_tokens, response_tokens, cached_prompt_tokens, estimated)
         price = self._desk.book.at(model, now)
-        timings = Timings(duration_ms, ttft_ms=ttft_ms, prompt_ms=prompt_ms, generation_ms=generation_ms)
-        cost = None if price is None or usage.total_tokens is None else cost_of(price, usage, timings.compute_ms)
+        cost = None if price is None or usage.total_tokens is None else cost_of(price, usage, generation_ms)
         outcome = Outcome(
             intent=Intent(
                 request_id=self._ids.new(),
@@ -136,7 +132,7 @@ class MetricsCollector:
             ),
             status=_OK if error is None else _FAILED,
             usage=usage,
-            timings=timings,
+            timings=Timings(duration_ms, ttft_ms=ttft_ms, generation_ms=generation_ms),
             error_code=None if error is None else "error",
             error_message=error,
             finish_reason=finish_reason,

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 LIBRARY = "genai-prices"
-NAME_LIMIT = 100
-"""Longer names are in no catalogue: the longest has 84 characters."""
 _NUSD_PER_1K_PER_USD_PER_MILLION = NUSD_PER_USD // 1_000
 _REQUESTS_PER_PRICE = 1_000
 _PER_REQUESTS = "requests_kcount"
@@ -157,12 +155,11 @@ def find(reference: str) -> HostedModel:
         return exact
     provider_id, _, name = wanted.partition("/")
     provider = _providers().get(provider_id)
-    if provider is not None and name and len(wanted) <= NAME_LIMIT:
+    if provider is not None and name:
         info = provider.find_model(name, all_providers=list(_providers().values()))
         if info is not None:
             return _hosted(provider, info)
-    # Names come from clients, and how alike two are takes time with the product of their lengths.
-    near = difflib.get_close_matches(wanted, known, 3) if len(wanted) <= NAME_LIMIT else []
+    near = difflib.get_close_matches(wanted, known, 3)
     raise InvalidRequest(
         f"There is no hosted model {reference[:80]!r} in the catalogue; a name is PROVIDER/MODEL.",
         hint=f"Do you mean {', '.join(near)}?" if near else "'gemmapy price catalogue WORD' searches it.",

@@ -75,7 +75,7 @@ class Worked:
     model: str
     requests: int = 0
     unmeasured: int = 0
-    """Requests with tokens whose engine said nothing of its time; their compute is in no sum."""
+    """Requests whose engine said nothing of its time; their compute is in no sum."""
     prompt_ms: int = 0
     generation_ms: int = 0
     prompt_tokens: int = 0

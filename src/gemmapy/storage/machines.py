@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from gemmapy.core.periods import Window
 from gemmapy.pricing.hardware import Machine, Worked
@@ -86,7 +86,7 @@ def worked(connection: Connection, upstreams: tuple[str, ...], window: Window) -
         select(
             _m.model,
             func.count(),
-            func.count(case((and_(measured.is_(None), _m.total_tokens > 0), 1))),
+            func.count() - func.count(measured),
             total(_m.prompt_ms),
             total(_m.generation_ms),
             total(_m.prompt_tokens),

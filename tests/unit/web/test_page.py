@@ -66,6 +66,23 @@ def test_the_entry_page_has_nothing_inline() -> None:
     assert " on" not in re.sub(r"<title>.*?</title>|<noscript>.*?</noscript>", "", text)
 
 
+def reached(path: Path, seen: set[Path]) -> set[Path]:
+    """The module and all that it imports before it runs."""
+    if path not in seen:
+        seen.add(path)
+        for wanted in re.findall(
+            r"""^(?:import|export)\b[^;]*?\sfrom\s+["']([^"']+)["']""", path.read_text(), re.MULTILINE
+        ):
+            reached((path.parent / wanted).resolve(), seen)
+    return seen
+
+
+def test_the_entry_page_names_the_modules_of_the_first_view_so_that_none_waits_for_another() -> None:
+    named = re.findall(r'rel="modulepreload" href="{{web}}/([^"]+)"', (WEB / "index.html").read_text("utf-8"))
+    needed = reached(WEB / "pages" / "overview.js", reached(WEB / "main.js", set())) - {WEB / "main.js"}
+    assert sorted(named) == sorted(path.relative_to(WEB).as_posix() for path in needed)
+
+
 def test_all_of_it_compressed_is_under_400_kb() -> None:
     files = [path for path in WEB.rglob("*") if path.is_file() and "swagger-ui" not in path.parts]
     sent = [path for path in files if path.suffix in {".js", ".css", ".html", ".svg"}]

@@ -50,7 +50,7 @@ export async function send(method, path, { query, body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    reachable.set(false);
+    lost();
     throw new ApiError(0, "The gateway cannot be reached.", "The page goes on by itself once it answers again.");
   }
   reachable.set(true);
@@ -58,6 +58,24 @@ export async function send(method, path, { query, body, signal } = {}) {
   const error = await failure(response);
   if (response.status === 401 && !OWN_401.includes(path)) doors.expired();
   throw error;
+}
+
+const PROBE_MS = 1500;
+let probing = null;
+
+/** Nothing came back: looks by itself when it does again, since perhaps nobody asks anything meanwhile. */
+function lost() {
+  reachable.set(false);
+  probing ??= setInterval(async () => {
+    try {
+      await fetch(`${BASE}/api/health`, { cache: "no-store" });
+    } catch {
+      return;
+    }
+    clearInterval(probing);
+    probing = null;
+    reachable.set(true);
+  }, PROBE_MS);
 }
 
 async function failure(response) {

@@ -1,11 +1,12 @@
 // A component's questions to the API: what was known stays until the new answer is there, so that nothing jumps.
-// Live ones are asked again when requests happen, at most every second and never more than a tenth of the time.
+// Live ones are asked again when requests happen: about once a second, less often where answers are slow to come.
 import { get, reachable } from "./api.js";
 import { pulse } from "./live.js";
 import { entries } from "./session.js";
 import { useEffect, useReducer, useRef } from "./view.js";
 
-const PAUSE_MS = 1000;
+const PAUSE_MS = 800;
+const SLOW_MS = 400;
 const KEPT = 60;
 const kept = new Map();
 
@@ -63,7 +64,7 @@ class Asking {
       return;
     }
     clearTimeout(this.timer);
-    const pause = Math.max(PAUSE_MS, (this.took ?? 0) * 9);
+    const pause = this.took > SLOW_MS ? Math.max(PAUSE_MS, this.took * 4) : PAUSE_MS;
     const wait = Math.max(0, (this.answered ?? 0) + pause - performance.now());
     this.timer = setTimeout(() => (this.waiting ? this.soon() : this.run()), this.waiting ? pause : wait);
   }

@@ -9,6 +9,8 @@ const KEPT = 100;
 
 /** The requests that are under way, the oldest first. */
 export const running = observable([]);
+/** How many those are in all; a long list is cut. */
+export const runningTotal = observable(0);
 /** Finished since the page was opened, the newest first. */
 export const recent = observable([]);
 /** Moves whenever something finished: figures are asked again. */
@@ -25,6 +27,7 @@ let lastId = null;
 function took(state) {
   skew = Date.now() - Date.parse(state.now);
   running.set(state.running);
+  runningTotal.set(state.running_total ?? state.running.length);
 }
 
 function finished(entries, skipped = 0) {

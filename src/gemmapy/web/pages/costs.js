@@ -13,11 +13,14 @@ import { Chart, underWay } from "../parts/chart.js";
 import { Choice } from "../parts/choice.js";
 import { Figure } from "../parts/figure.js";
 import { Forecast } from "../parts/forecast.js";
+import { Hardware } from "../parts/hardware.js";
 import { Icon } from "../parts/icons.js";
 import { Card, Page } from "../parts/page.js";
 import { PriceDialog } from "../parts/price.js";
 import { PriceList, useHistory } from "../parts/price_list.js";
 import { zoomTo } from "../parts/range.js";
+import { RepriceDialog } from "../parts/reprice.js";
+import { Statements } from "../parts/statements.js";
 import { Answer, Failure, Skeleton } from "../parts/states.js";
 import { Table } from "../parts/table.js";
 
@@ -35,8 +38,9 @@ export default function Costs() {
   const before = useAsk(compare ? "/api/costs/summary" : null, previous);
   const history = useHistory(admin);
   const [pricing, setPricing] = useState(null);
+  const [anew, setAnew] = useState(false);
   const data = costs.data;
-  const figure = (label, value, show, exact, more) => html`<${Figure} label=${label} value=${data && (value(data) ?? null)} before=${before.data && value(before.data)} show=${show} exact=${exact} ...${more} />`;
+  const figure = (label, value, show, exact, more) => html`<${Figure} label=${label} value=${data ? (value(data) ?? null) : costs.error ? null : undefined} before=${before.data && value(before.data)} show=${show} exact=${exact} ...${more} />`;
   return html`<${Page} title="Costs" question=${question} filters=${true} live=${true}>
     ${costs.error && html`<${Failure} error=${costs.error} again=${costs.again} />`}
     <div class="figures four ${costs.busy && data ? "busy" : ""}">
@@ -45,7 +49,7 @@ export default function Costs() {
       ${figure("1M tokens, on average", (c) => perMillion(c.total_cost, pricedTokens(c)), format.money, format.exactMoney, { sub: data ? `${format.count(tokensOf(data))} tokens` : "" })}
       ${figure("Without a price", (c) => c.unpriced_requests, format.count, format.exactCount, { better: "down", sub: data?.unpriced_requests ? `${format.count(data.unpriced_tokens)} tokens` : "every model has one" })}
     </div>
-    ${data?.unpriced_requests > 0 && html`<${Unpriced} costs=${data} admin=${admin} set=${setPricing} />`}
+    ${data?.unpriced_requests > 0 && html`<${Unpriced} costs=${data} admin=${admin} set=${setPricing} anew=${() => setAnew(true)} />`}
     <${Course} question=${question} />
     <div class="grid-2 stretch">
       <${Forecast} user=${question.filters.user_id} />
@@ -53,19 +57,22 @@ export default function Costs() {
     </div>
     <${ByModel} costs=${costs} />
     ${admin && html`<${PriceList} zone=${question.zone} set=${setPricing} history=${history} />`}
+    ${admin && html`<${Hardware} question=${question} />`}
+    <${Statements} admin=${admin} zone=${question.zone} />
+    ${anew && html`<${RepriceDialog} question=${question} close=${() => setAnew(false)} done=${costs.again} />`}
     ${pricing !== null && html`<${PriceDialog} model=${pricing} zone=${question.zone} close=${() => setPricing(null)} done=${() => { history.again(); costs.again(); }} />`}
   </${Page}>`;
 }
 
 /** Called out, since they are in no sum. */
-function Unpriced({ costs, admin, set }) {
+function Unpriced({ costs, admin, set, anew }) {
   const models = costs.breakdown.filter((one) => one.unpriced_requests > 0);
   return html`<div class="notice warn"><${Icon} name="alert" />
     <div><b>${format.exactCount(costs.unpriced_requests)} requests used models without a price.</b> They are in no sum of money here.
-      ${admin ? " A price holds from now on." : " An admin can set one."}
+      ${admin ? " A price holds from now on; the past can be priced anew after that." : " An admin can set one."}
       <div class="row price-buttons">${models.map((one) => html`<span key=${one.model} class="row">
         ${admin ? html`<button type="button" class="btn small" onClick=${() => set(one.model)}>Set the price of ${one.model}</button>` : html`<b>${one.model}</b>`}
-      </span>`)}</div></div></div>`;
+      </span>`)}${admin && html`<button type="button" class="btn small" onClick=${anew}>Price the past anew</button>`}</div></div></div>`;
 }
 
 function Course({ question }) {
@@ -100,8 +107,8 @@ function Course({ question }) {
   </${Card}>`;
 }
 
-/** Null where no request had a price: unknown is not zero. */
-const priced = (model, value) => (model.unpriced_requests < model.request_count || value ? value : null);
+/** Null where nothing is known but that there was no price: unknown is not zero. */
+const priced = (model, value) => (model.unpriced_requests && !value ? null : value);
 
 function ByModel({ costs }) {
   const money = (id, label, key) => ({ id, label, num: true, value: (m) => priced(m, m[key]), show: (m) => format.money(priced(m, m[key])), exact: (m) => format.exactMoney(priced(m, m[key])) });

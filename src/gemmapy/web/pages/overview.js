@@ -50,6 +50,7 @@ export default function Overview() {
   const before = useAsk(compare ? "/api/metrics/dashboard" : null, previous);
   const costsBefore = useAsk(compare ? "/api/costs/summary" : null, previous);
   const seriesBefore = useAsk(compare ? "/api/metrics/timeseries" : null, previous.with(grain));
+  const ready = (id) => dashboard.data && (id !== "cost" || costs.data);
   const facts = notes(dashboard.data, costs.data);
   const buckets = series.data?.data ?? [];
   // The bucket that is under way would make every line end in a fall.
@@ -61,7 +62,7 @@ export default function Overview() {
     ${dashboard.error && html`<${Failure} error=${dashboard.error} again=${dashboard.again} />`}
     <div class="figures ${dashboard.busy && dashboard.data ? "busy" : ""}" aria-busy=${dashboard.busy}>
       ${Object.entries(MEASURES).map(([id, one]) => html`<${Figure} key=${id} label=${one.label} show=${one.show} exact=${one.exact}
-        value=${dashboard.data && (id !== "cost" || costs.data) ? (one.total(dashboard.data, costs.data) ?? null) : undefined}
+        value=${ready(id) ? (one.total(dashboard.data, costs.data) ?? null) : (id === "cost" ? costs : dashboard).error ? null : undefined}
         before=${before.data ? one.total(before.data, costsBefore.data) : undefined} better=${one.better} sub=${facts[id]}
         course=${course.map(one.bucket)} chosen=${id === measure} choose=${() => change({ show: id === "requests" ? null : id }, { replace: true })} />`)}
       <${RunningNow} />

@@ -1,5 +1,6 @@
 // People, for admins: who uses and costs what, by person and by project; one of them in detail; users, projects and keys.
 import { useAsk } from "../core/ask.js";
+import { useEach } from "../core/each.js";
 import * as format from "../core/format.js";
 import { fixed, useQuestion } from "../core/question.js";
 import { change, go, href, useRoute } from "../core/route.js";
@@ -20,27 +21,25 @@ const ALWAYS = fixed();
 const MOST = 4;
 const BARS = { cost: [format.money, format.exactMoney], requests: [format.count, format.exactCount], tokens: [format.count, format.exactCount] };
 
-/** Everybody, with what they used in the window; who used nothing is there, too. */
+const sum = (costs, key) => costs.breakdown.reduce((all, one) => all + one[key], 0);
+
+/** Everybody, with what they used in the window; what is not known yet is null, not zero. */
 function join(users, usage) {
-  const used = new Map((usage?.users ?? []).map((one) => [one.user_id, one]));
-  const known = (users?.users ?? []).map((user) => ({ ...user, used: used.get(user.id) }));
-  const names = new Set(known.map((user) => user.id));
-  const gone = (usage?.users ?? []).filter((one) => !names.has(one.user_id))
-    .map((one) => ({ id: one.user_id, username: one.username ?? "deleted", gone: true, used: one }));
-  const nothing = usage ? 0 : null; // not known yet is not zero
-  return [...known, ...gone].map((user) => ({
-    ...user, cost: user.used?.cost ?? nothing, requests: user.used?.requests ?? nothing, tokens: user.used?.total_tokens ?? nothing, errors: user.used?.errors ?? nothing,
-  }));
+  return users.map((user) => {
+    const costs = usage?.get(user.id);
+    if (!costs) return { ...user, cost: null, requests: null, tokens: null };
+    return { ...user, cost: costs.total_cost, requests: sum(costs, "request_count"), tokens: sum(costs, "prompt_tokens") + sum(costs, "response_tokens") };
+  });
 }
 
 export default function People({ rest }) {
   const question = useQuestion();
   const { query } = useRoute();
   const users = useAsk("/api/admin/users", ALWAYS);
-  const usage = useAsk("/api/metrics/users", question.current, { live: true });
+  const usage = useEach("/api/costs/summary", question.current, users.data?.users.map((user) => ({ key: user.id, params: { user_id: user.id } })));
   const keys = useAsk("/api/admin/keys", ALWAYS);
   const [adding, setAdding] = useState(false);
-  const people = useMemo(() => (users.data ? join(users.data, usage.data) : []), [users.data, usage.data]);
+  const people = useMemo(() => (users.data ? join(users.data.users, usage.data) : []), [users.data, usage.data]);
   const by = BARS[query.people_by] ? query.people_by : "cost";
   const top = useMemo(() => [...people].sort((a, b) => b.cost - a.cost || b.requests - a.requests).filter((one) => one.requests > 0), [people]);
   const person = rest[0] && people.find((one) => String(one.id) === rest[0]);
@@ -76,10 +75,9 @@ function List({ people, zone }) {
   const total = people.reduce((all, one) => all + one.cost, 0);
   const columns = useMemo(() => [
     { id: "username", label: "Person", value: (p) => p.username, show: (p) => html`<span class="row nowrap-row"><b class="cut">${p.username}</b>
-      ${p.is_admin && html`<span class="badge accent">admin</span>`}${p.disabled && html`<span class="badge warn">disabled</span>`}${p.gone && html`<span class="badge">deleted</span>`}</span>` },
+      ${p.is_admin && html`<span class="badge accent">admin</span>`}${p.disabled && html`<span class="badge warn">disabled</span>`}</span>` },
     { id: "requests", label: "Requests", num: true, value: (p) => p.requests, show: (p) => format.count(p.requests), exact: (p) => format.exactCount(p.requests) },
     { id: "tokens", label: "Tokens", num: true, value: (p) => p.tokens, show: (p) => format.count(p.tokens), exact: (p) => format.exactCount(p.tokens) },
-    { id: "error_rate", label: "Error rate", num: true, value: (p) => (p.requests ? p.errors / p.requests : null), show: (p) => format.percent(p.requests ? p.errors / p.requests : null) },
     { id: "cost", label: "Cost", num: true, value: (p) => p.cost, show: (p) => format.money(p.cost), exact: (p) => format.exactMoney(p.cost) },
     { id: "share", label: "Share", num: true, value: (p) => (total ? p.cost / total : null), show: (p) => format.percent(total ? p.cost / total : null), exact: (p) => format.exactPercent(total ? p.cost / total : null) },
     { id: "created_at", label: "Since", value: (p) => p.created_at ?? null, show: (p) => format.at(p.created_at, zone, "date") },

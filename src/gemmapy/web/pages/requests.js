@@ -9,11 +9,13 @@ import { change, go, href, useRoute } from "../core/route.js";
 import { session } from "../core/session.js";
 import { html, useEffect, useMemo, useRef, useState } from "../core/view.js";
 import { Choice } from "../parts/choice.js";
+import { useChoices } from "../parts/filters.js";
+import { FirstRequest } from "../parts/first.js";
 import { Icon } from "../parts/icons.js";
 import { requestColumns } from "../parts/now.js";
 import { Card, Page } from "../parts/page.js";
-import { FirstRequest } from "../parts/first.js";
 import { Failure, Skeleton } from "../parts/states.js";
+import { say } from "../parts/toasts.js";
 import { Story } from "../parts/story.js";
 import { Table } from "../parts/table.js";
 
@@ -55,18 +57,17 @@ export default function Requests({ rest }) {
   const { query } = useRoute();
   const admin = useObservable(session).user.is_admin;
   const [tail, setTail] = useState(true);
-  const asked = question.current.with({ limit: PAGE, errors: query.errors, key: query.key, status: query.status, search: query.search });
+  const asked = question.current.with({ limit: PAGE, errors: query.errors, key: query.key, status: query.status });
   const { first, log, more, older, ready } = useLog(asked, tail);
   const seen = useObservable(recent);
   const fresh = new Set(seen.slice(0, 20).filter((r) => Date.now() - Date.parse(r.created_at) - skew < 3000).map((r) => r.id));
   const columns = useMemo(() => requestColumns({ zone: question.zone, admin }), [question.zone, admin]);
   const chips = [
-    ...(query.search ? [{ name: "search", label: "Text", text: query.search }] : []),
     ...(query.key ? [{ name: "key", label: "API key", text: query.key }] : []),
     ...(query.status ? [{ name: "status", label: "Status", text: query.status }] : []),
   ];
   const shut = () => go("requests", {}, { rest: [] });
-  return html`<${Page} title="Requests" question=${question} filters=${true} chips=${chips} actions=${html`<${Search} text=${query.search} />`}>
+  return html`<${Page} title="Requests" question=${question} filters=${true} chips=${chips} actions=${html`<${Search} />`}>
     <${Card} label="Log" pad=${false}>
       <div class="card-head">
         <${Choice} label="Outcome" value=${query.errors ? "errors" : "all"} options=${[["all", "All"], ["errors", "Failed"]]}
@@ -97,11 +98,20 @@ function Nothing({ narrowed }) {
   return html`<${FirstRequest} bare=${true} />`;
 }
 
-/** An id opens that request; anything else is looked for. `/` brings the cursor here. */
-function Search({ text = "" }) {
-  const [value, setValue] = useState(text);
+/** What a text may mean: [filter, value] of a model, person, project or endpoint, by its name or a part of it. */
+function meant(text, choices) {
+  const wanted = text.toLowerCase();
+  const pairs = (name, values) => values.map((value) => (Array.isArray(value) ? [name, ...value] : [name, value, value]));
+  const all = [...pairs("model", choices.models), ...pairs("user", choices.users), ...pairs("project", choices.projects), ...pairs("endpoint", choices.endpoints)];
+  const names = all.map(([name, value, label]) => ({ name, value, label: label.toLowerCase() }));
+  return names.find(({ label }) => label === wanted) ?? names.find(({ label }) => label.startsWith(wanted)) ?? names.find(({ label }) => label.includes(wanted));
+}
+
+/** An id opens that request; the name of a model, person, project or endpoint narrows to it. `/` brings the cursor here. */
+function Search() {
+  const choices = useChoices();
+  const [value, setValue] = useState("");
   const box = useRef(null);
-  useEffect(() => setValue(text), [text]);
   useEffect(() => {
     const key = (event) => {
       if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog")) return;
@@ -114,12 +124,21 @@ function Search({ text = "" }) {
   const submit = (event) => {
     event.preventDefault();
     const wanted = value.trim();
-    if (ID.test(wanted)) go("requests", { search: null }, { rest: [wanted] });
-    else change({ search: wanted || null });
+    if (!wanted) return;
+    const found = ID.test(wanted) ? null : meant(wanted, choices);
+    if (ID.test(wanted)) go("requests", {}, { rest: [wanted] });
+    else if (found) change({ [found.name]: found.value });
+    else {
+      say(`No model, person, project or endpoint is called ${wanted}, and it is no request id.`);
+      return;
+    }
+    setValue("");
   };
+  const labels = [...choices.models, ...choices.users.map(([, name]) => name), ...choices.projects, ...choices.endpoints];
   return html`<form class="search" role="search" onSubmit=${submit}>
     <${Icon} name="search" size=${16} />
-    <input ref=${box} class="input" type="search" value=${value} aria-label="Search requests" placeholder="Request id  ( / )" title="A request's id, as X-Request-Id of its answer or metric_id"
-      onInput=${(e) => { setValue(e.target.value); if (!e.target.value && text) change({ search: null }); }} />
+    <input ref=${box} class="input" type="search" list="known-names" value=${value} aria-label="Search requests" placeholder="Id, model, person  ( / )"
+      title="A request's id opens it; a model, person, project or endpoint narrows the list" autocomplete="off" spellcheck="false" onInput=${(e) => setValue(e.target.value)} />
+    <datalist id="known-names">${labels.map((label) => html`<option key=${label} value=${label} />`)}</datalist>
   </form>`;
 }

@@ -204,7 +204,7 @@ export function Chart({ label, times, series, band, zone, interval, show, exact 
     const next = Math.max(0, Math.min(times.length - 1, now + step));
     shown.setCursor({ left: shown.valToPos(times[next] / 1000, "x"), top: 10 });
     const values = series.map((one) => `${one.label} ${exact(one.values[next])}`);
-    say.quietly?.(`${bucket(times[next], zone, interval)}: ${values.join(", ")}`);
+    say.quietly(`${bucket(times[next], zone, interval)}: ${values.join(", ")}`);
   };
   return html`<figure class="chart">
     <div class="chart-box" ref=${box} role="img" tabindex="0" aria-label=${`${label}. ${summary ?? ""} Arrow keys move along it; a table follows.`}

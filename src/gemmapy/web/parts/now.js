@@ -1,7 +1,7 @@
 // What happens now: the requests under way, and the latest that finished, as they come.
 import { useAsk } from "../core/ask.js";
 import * as format from "../core/format.js";
-import { link, recent, running, skew } from "../core/live.js";
+import { link, recent, running, runningTotal, skew } from "../core/live.js";
 import { useObservable } from "../core/observable.js";
 import { html, useEffect, useState } from "../core/view.js";
 import { href } from "../core/route.js";
@@ -24,16 +24,17 @@ function useNow(ticking) {
 /** The tenth figure: how many are under way, and the two that have been the longest. */
 export function RunningNow() {
   const list = useObservable(running);
+  const all = useObservable(runningTotal);
   const state = useObservable(link);
   const now = useNow(list.length > 0);
   const known = state === "live" || state === "polling";
-  return html`<a class="figure" href=${href("requests")} aria-label=${`Running now: ${list.length}`}>
+  return html`<a class="figure" href=${href("requests")}>
     <span class="figure-label">Running now</span>
-    <span class="figure-line"><span class="figure-value">${known ? format.count(list.length) : format.NOTHING}</span></span>
+    <span class="figure-line"><span class="figure-value">${known ? format.count(all) : format.NOTHING}</span></span>
     ${list.slice(0, 2).map((one) => html`<span class="figure-sub row between nowrap-row" key=${one.request_id}>
       <span class="cut">${one.username ? `${one.username}, ` : ""}${one.model}</span><span>${format.duration(Math.max(0, now - Date.parse(one.started_at)))}</span></span>`)}
     ${!list.length && html`<span class="figure-sub">${known ? "idle" : ""}</span>`}
-    ${list.length > 2 && html`<span class="figure-sub">and ${list.length - 2} more</span>`}
+    ${all > 2 && html`<span class="figure-sub">and ${format.count(all - 2)} more</span>`}
   </a>`;
 }
 

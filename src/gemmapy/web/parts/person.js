@@ -42,7 +42,7 @@ export function Person({ person, question, close, again }) {
     <section class="stack"><h3>Models</h3><${Answer} asking=${costs} height=${120}>${(data) => data.breakdown.length
       ? html`<${Bars} limit=${5} show=${format.money} exact=${format.exactMoney} rows=${data.breakdown.map((m) => ({ key: m.model, name: m.model, value: m.total_cost }))} />`
       : html`<p class="quiet">Nothing in this time.</p>`}</${Answer}></section>
-    ${!person.gone && html`<${Keys} person=${person} zone=${zone} /><${Actions} person=${person} again=${again} close=${close} />`}
+    ${html`<${Keys} person=${person} zone=${zone} /><${Actions} person=${person} again=${again} close=${close} />`}
   </${Dialog}>`;
 }
 

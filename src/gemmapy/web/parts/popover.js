@@ -13,7 +13,7 @@ export function Popover({ label, button, title, end = false, on = false, childre
   useEffect(() => {
     if (!open) return undefined;
     const panel = box.current.querySelector(".pop-panel");
-    (panel.querySelector("[aria-current=true], input, select, button") ?? panel).focus();
+    (panel.querySelector("[aria-current=true]") ?? panel.querySelector("input, select, button") ?? panel).focus();
     const edge = panel.getBoundingClientRect();
     const width = document.documentElement.clientWidth;
     if (edge.right > width - 8) panel.style.translate = `${width - 8 - edge.right}px 0`;

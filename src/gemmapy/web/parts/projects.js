@@ -1,6 +1,7 @@
 // Projects, for admins: what each cost, who may charge it, a new one, and taking one out of use.
 import { post, put, remove } from "../core/api.js";
 import { useAsk } from "../core/ask.js";
+import { useEach } from "../core/each.js";
 import * as format from "../core/format.js";
 import { fixed } from "../core/question.js";
 import { href } from "../core/route.js";
@@ -14,15 +15,15 @@ import { say } from "./toasts.js";
 const ALWAYS = fixed();
 
 export function Projects({ question, users }) {
-  const usage = useAsk("/api/metrics/projects", question.current, { live: true });
   const projects = useAsk("/api/admin/projects", ALWAYS);
+  const usage = useEach("/api/costs/summary", question.current, projects.data?.projects.map((one) => ({ key: one.name, params: { project: one.name } })));
   const [managing, setManaging] = useState(false);
   const manage = html`<button type="button" class="btn small" onClick=${() => setManaging(true)}>Manage</button>`;
   return html`<${Card} title="By project" actions=${manage}>
-    <${Answer} asking=${usage} height=${260}>${(data) => data.projects.length
-      ? html`<${Bars} show=${format.money} exact=${format.exactMoney} rows=${data.projects.map((one) => ({
-          key: one.project ?? "none", name: one.project ?? "No project", value: one.cost, href: one.project ? href("overview", { project: one.project }) : undefined }))} />`
-      : html`<p class="quiet">Nobody asked anything in this time.</p>`}</${Answer}>
+    <${Answer} asking=${usage} height=${260}>${(data) => data.size
+      ? html`<${Bars} show=${format.money} exact=${format.exactMoney} rows=${[...data].map(([name, costs]) => ({
+          key: name, name, value: costs.total_cost, href: href("overview", { project: name }) }))} />`
+      : html`<p class="quiet">There is no project yet. One is who pays: a cost centre, a customer, a team.</p>`}</${Answer}>
     ${managing && html`<${Manage} projects=${projects} users=${users} close=${() => setManaging(false)} />`}
   </${Card}>`;
 }

@@ -11,8 +11,13 @@ export function say(text) {
   setTimeout(() => shown.set(shown.get().filter((one) => one.id !== toast.id)), 4000);
 }
 
+const hushed = observable("");
+/** The same for screen readers only: what one moves over in a chart. */
+say.quietly = (text) => hushed.set(text);
+
 export function Toasts() {
-  return html`<div class="toasts" role="status" aria-live="polite">
+  return html`<div class="unseen" aria-live="polite">${useObservable(hushed)}</div>
+  <div class="toasts" role="status" aria-live="polite">
     ${useObservable(shown).map((toast) => html`<div class="toast" key=${toast.id}>${toast.text}</div>`)}
   </div>`;
 }

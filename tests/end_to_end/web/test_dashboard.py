@@ -1,0 +1,421 @@
+"""The dashboard as people use it: a real browser, a real gateway, and a team's three weeks in its books."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import time
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+from tests.end_to_end.web.conftest import Watch
+from tests.support import team
+from tests.support.gateway import PASSWORD, RunningGateway, gateway
+from tests.support.scripted import Hold, ScriptedUpstream, ndjson
+
+PAGES = ("overview", "models", "people", "costs", "requests", "patterns", "playground", "settings")
+CHAT = {"model": "llama3:8b", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+PIECE = {"model": "llama3:8b", "created_at": "2026-11-24T10:00:00Z", "done": False}
+KNOWN = "if (location.protocol === 'http:') localStorage.setItem('gemmapy.signed-in', '1')"
+DONE = {
+    **PIECE,
+    "message": {"role": "assistant", "content": ""},
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 900_000_000,
+    "load_duration": 1_000_000,
+    "prompt_eval_count": 31,
+    "prompt_eval_duration": 120_000_000,
+    "eval_count": 40,
+    "eval_duration": 800_000_000,
+}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {**PIECE, "message": {"role": "assistant", "content": text}}
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Generator[ScriptedUpstream]:
+    with ScriptedUpstream(*team.MODELS) as opened:
+        opened.on("/api/chat", ndjson(said("It scatters."), DONE))
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Generator[RunningGateway]:
+    with gateway(tmp_path_factory.mktemp("page") / "data", f"ollama={upstream.url}") as started:
+        team.fill(started.store, datetime.now(UTC), owner=1)
+        started.post("/api/admin/users", {"username": "visitor", "password": PASSWORD})
+        yield started
+
+
+@pytest.fixture
+def at(page: Page, context: BrowserContext, served: RunningGateway) -> Callable[[str], Page]:
+    """Opens an address of the page, signed in as the admin."""
+    answer = context.request.post(f"{served.url}/api/session", data={"username": "admin", "password": PASSWORD})
+    assert answer.ok
+    context.add_init_script(KNOWN)
+
+    def opened(place: str) -> Page:
+        page.goto(f"{served.url}/#/{place}")
+        page.locator("h1").first.wait_for()
+        settled(page)
+        return page
+
+    return opened
+
+
+def settled(page: Page) -> None:
+    """Waits until nothing is on its way any more."""
+    expect(page.locator(".skeleton, [aria-busy=true]")).to_have_count(0)
+
+
+def figure(page: Page, label: str) -> str:
+    return page.locator(".figure", has_text=label).locator(".figure-value").inner_text()
+
+
+def total(served: RunningGateway, query: str) -> int:
+    return served.get(f"/api/metrics/dashboard?{query}").json["total_requests"]
+
+
+def test_signing_in_leads_to_the_overview_and_a_wrong_password_says_so(
+    page: Page, served: RunningGateway, watch: Watch
+) -> None:
+    page.goto(served.url + "/")
+    page.get_by_label("Name").fill("admin")
+    page.get_by_label("Password").fill("not this one")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("password")
+    watch.expected("401")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
+    assert [cookie["httpOnly"] for cookie in page.context.cookies()] == [True]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_the_first_load_is_small_and_asks_nobody_else(
+    page: Page, context: BrowserContext, at: Callable[[str], Page], watch: Watch, served: RunningGateway
+) -> None:
+    client = context.new_cdp_session(page)
+    client.send("Network.enable")
+    sizes: list[int] = []
+    client.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    at("overview")
+    assert sum(sizes) < 400_000
+    assert watch.origins == {served.url}
+
+
+def test_an_address_can_be_shared(at: Callable[[str], Page], served: RunningGateway) -> None:
+    start, end = (f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:00.000Z}" for days in (15, 1))
+    page = at(f"overview?range=custom&from={start}&to={end}&model=mistral&tz=Asia/Tokyo")
+    expect(page.locator(".chip")).to_contain_text("mistral")
+    expect(page.get_by_role("button", name="Time zone: Asia/Tokyo")).to_be_visible()
+    assert figure(page, "Requests") == str(total(served, f"from={start}&to={end}&model=mistral"))
+    page.get_by_role("button", name=re.compile("Take out the filter")).click()
+    expect(page.locator(".chip")).to_have_count(0)
+    assert "model=" not in page.url
+    assert "tz=Asia" in page.url
+
+
+def test_filters_and_range_stand_in_the_address(at: Callable[[str], Page]) -> None:
+    page = at("overview")
+    page.get_by_role("button", name=re.compile("^Time range")).click()
+    page.get_by_role("button", name="Last 30 days").click()
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_label("Person").select_option(label="ada")
+    page.keyboard.press("Escape")
+    expect(page.locator(".chip")).to_contain_text("ada")
+    assert "range=30d" in page.url
+    assert re.search(r"user=\d+", page.url)
+    page.reload()
+    expect(page.locator(".chip")).to_contain_text("ada")
+
+
+def test_dragging_over_the_chart_sets_the_time(at: Callable[[str], Page]) -> None:
+    page = at("overview?range=30d")
+    box = page.locator(".u-over").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 300, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 500, box["y"] + 100, steps=5)
+    page.mouse.up()
+    page.wait_for_url(re.compile("range=custom"))
+    expect(page.get_by_role("button", name=re.compile(r"Time range: .* \u2013 .*"))).to_be_visible()
+
+
+def test_drilling_down_from_a_model_to_one_requests_story(at: Callable[[str], Page]) -> None:
+    page = at("overview?range=30d")
+    page.locator(".bar-row", has_text="mistral").click()
+    expect(page.locator(".chip")).to_contain_text("mistral")
+    row = page.locator("table.data tbody tr", has_text="✓").first
+    row.click()
+    story = page.get_by_role("dialog", name="One request")
+    expect(story).to_contain_text("mistral")
+    for stage in ("Waiting", "Prompt", "Generation"):
+        expect(story.locator(".waterfall-table")).to_contain_text(stage)
+    expect(story).to_contain_text("Upstream")
+    page.keyboard.press("Escape")
+    expect(story).to_have_count(0)
+    assert re.search(r"#/requests\?.*model=mistral", page.url), "the filters stay"
+
+
+def test_a_request_shows_within_two_seconds_and_can_be_rated(at: Callable[[str], Page], served: RunningGateway) -> None:
+    page = at("overview")
+    expect(page.locator(".live.on")).to_be_visible()
+    before = int(figure(page, "Requests").replace(",", ""))
+    done = served.post("/api/chat", CHAT)
+    began = time.perf_counter()
+    expect(page.locator(".figure", has_text="Requests").first.locator(".figure-value")).to_have_text(
+        str(before + 1), timeout=2000
+    )
+    newest = page.locator("table.data tbody tr").first
+    expect(newest).to_contain_text("llama3:8b", timeout=2000)
+    assert time.perf_counter() - began < 2
+    page.goto(f"{served.url}/#/requests/{done.headers['X-Request-Id']}")
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
+    assert served.row()["user_rating"] == 1
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "false")
+    assert served.row()["user_rating"] == 0
+
+
+def test_what_runs_is_shown_while_it_runs_and_the_playground_streams(
+    at: Callable[[str], Page], served: RunningGateway, upstream: ScriptedUpstream, context: BrowserContext
+) -> None:
+    hold = Hold()
+    upstream.on("/api/chat", ndjson(said("Air scatters "), said("blue light."), hold, said(" Hence."), DONE))
+    page = at("playground?chat=llama3:8b")
+    watching = context.new_page()
+    watching.goto(f"{served.url}/#/overview")
+    expect(watching.locator(".live.on")).to_be_visible()
+    page.get_by_label("Message").fill("Why is the sky blue?")
+    page.keyboard.press("Enter")
+    answer = page.get_by_role("article", name="llama3:8b")
+    expect(answer).to_contain_text("Air scatters blue light.")
+    expect(answer).to_contain_text("≈ 2 tokens")
+    running = watching.locator(".figure", has_text="Running now").locator(".figure-value")
+    expect(running).to_have_text("1", timeout=2000)
+    hold.event.set()
+    expect(answer).to_contain_text("Hence.")
+    expect(answer).to_contain_text("31 in, 40 out")
+    expect(answer).to_contain_text("50 tok/s")
+    cost = 31 * 150 + 40 * 300  # nano-USD: tokens times the rate of llama3
+    expect(answer.get_by_title(f"${cost / 1e9:.9f}".rstrip("0"))).to_be_visible()
+    answer.get_by_role("button", name="Bad answer").click()
+    expect(answer.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
+    assert served.row()["user_rating"] == -1
+    expect(page.locator(".code-box")).to_contain_text("Why is the sky blue?")
+    expect(running).to_have_text("0", timeout=2000)
+    upstream.on("/api/chat", ndjson(said("It scatters."), DONE))
+
+
+def test_models_can_be_compared(at: Callable[[str], Page]) -> None:
+    page = at("models?range=30d")
+    page.get_by_label("Compare mistral").check()
+    page.get_by_label("Compare llama3:8b").check()
+    table = page.get_by_role("table", name="Models side by side")
+    expect(table.get_by_role("columnheader")).to_have_text(["Measure", "llama3:8b", "mistral"])
+    expect(table).to_contain_text("(best)")
+    assert "models=mistral%7Cllama3" in page.url
+
+
+def test_an_unpriced_model_gets_a_price_from_the_page(at: Callable[[str], Page], served: RunningGateway) -> None:
+    page = at("costs?range=30d")
+    page.get_by_role("button", name="Set the price of gemma3:4b").click()
+    dialog = page.get_by_role("dialog", name="Price of gemma3:4b")
+    dialog.get_by_label("Input", exact=True).fill("0.1")
+    dialog.get_by_label("Output", exact=True).fill("0.333")
+    dialog.get_by_role("button", name="Set the price").click()
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("table", name="Prices")).to_contain_text("gemma3:4b")
+    entered = next(p for p in served.get("/api/admin/prices").json["prices"] if p["model"] == "gemma3:4b")
+    assert (entered["input_cost"], entered["output_cost"]) == (0.0001, 0.000333)
+
+
+def test_a_key_is_shown_once_and_stands_in_the_settings_to_paste(
+    at: Callable[[str], Page], served: RunningGateway
+) -> None:
+    page = at("settings")
+    page.get_by_role("button", name="New key").click()
+    page.get_by_role("textbox", name="Name").fill("laptop")
+    page.get_by_role("button", name="Make the key").click()
+    key = page.get_by_role("dialog").locator("pre").inner_text()
+    assert served.get("/api/profile", key=key).json["username"] == "admin"
+    page.get_by_role("button", name="I have it").click()
+    expect(page.locator(".code-box").first).to_contain_text(key)
+    page.reload()
+    settled(page)
+    expect(page.get_by_role("table", name="API keys")).to_contain_text("laptop")
+    assert key not in page.content()
+
+
+def test_people_are_added_disabled_and_looked_into(at: Callable[[str], Page], served: RunningGateway) -> None:
+    page = at("people?range=30d")
+    page.get_by_role("button", name="Add a person").click()
+    page.get_by_label("Name").fill("edsger")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Add", exact=True).click()
+    everybody = page.get_by_role("table", name="Everybody", exact=True)
+    everybody.get_by_text("edsger").click()
+    drawer = page.get_by_role("dialog", name="edsger")
+    drawer.get_by_role("button", name="Disable").click()
+    expect(drawer.get_by_role("button", name="Enable")).to_be_visible()
+    listed = {user["username"]: user["disabled"] for user in served.get("/api/admin/users").json["users"]}
+    assert listed["edsger"]
+    page.keyboard.press("Escape")
+    page.locator(".bar-row", has_text="ada").click()
+    expect(page.get_by_role("dialog", name="ada").locator(".bars")).to_contain_text("llama3:8b")
+
+
+def test_a_user_sees_their_own_figures_and_nobody_elses(
+    page: Page, context: BrowserContext, served: RunningGateway
+) -> None:
+    context.request.post(f"{served.url}/api/session", data={"username": "visitor", "password": PASSWORD})
+    context.add_init_script(KNOWN)
+    page.goto(f"{served.url}/#/people")
+    expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
+    settled(page)
+    assert figure(page, "Requests") == "0"
+    expect(page.get_by_text("No requests in this time yet")).to_be_visible()
+    expect(page.locator(".code-box")).to_contain_text(f"curl {served.url}/api/chat")
+    expect(page.get_by_role("navigation").get_by_text("People")).to_have_count(0)
+
+
+def test_a_table_is_exported_as_it_is_shown(at: Callable[[str], Page], tmp_path: Path) -> None:
+    page = at("costs?range=30d")
+    names = page.get_by_role("table", name="Cost by model").locator("tbody tr td:first-child").all_inner_texts()
+    card = page.locator("section.card", has=page.get_by_role("table", name="Cost by model"))
+    for kind in ("CSV", "JSON"):
+        with page.expect_download() as started:
+            card.get_by_role("button", name=kind).click()
+        started.value.save_as(tmp_path / started.value.suggested_filename)
+    with (tmp_path / "costs-by-model.csv").open(newline="") as file:
+        assert [row["model"] for row in csv.DictReader(file)] == names
+    assert [row["model"] for row in json.loads((tmp_path / "costs-by-model.json").read_text())] == names
+
+
+def test_older_requests_come_page_by_page_each_once(at: Callable[[str], Page], served: RunningGateway) -> None:
+    page = at("requests?range=90d")
+    rows = page.locator("table.data tbody tr")
+    expect(rows).to_have_count(50)
+    page.get_by_role("button", name="Older requests").click()
+    expect(rows).to_have_count(100)
+    served.post("/api/chat", CHAT)
+    expect(rows).to_have_count(101)
+
+
+def test_the_keyboard_is_enough(at: Callable[[str], Page]) -> None:
+    page = at("requests?range=30d")
+    page.keyboard.press("/")
+    expect(page.get_by_role("combobox", name="Search requests")).to_be_focused()
+    page.goto(page.url.replace("requests", "overview"))
+    page.get_by_role("button", name=re.compile("^Time range")).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Last 30 days", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name=re.compile("^Time range"))).to_be_focused()
+    page.locator(".chart-box").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".chart-tip")).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.locator("details.behind tbody tr")).not_to_have_count(0)
+
+
+def test_dark_is_chosen_by_hand_and_remembered(at: Callable[[str], Page]) -> None:
+    page = at("overview")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.get_by_role("radio", name="Dark").check(force=True)
+    dark = page.evaluate(background)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(background) == dark
+
+
+def test_an_ended_session_asks_for_the_password_and_keeps_the_place(
+    at: Callable[[str], Page], context: BrowserContext, watch: Watch
+) -> None:
+    page = at("models?range=30d&models=mistral%7Cllama3:8b")
+    context.clear_cookies()
+    page.get_by_role("button", name=re.compile("^Time range")).click()
+    page.get_by_role("button", name="Last 90 days").click()
+    door = page.get_by_role("dialog", name="Sign in again")
+    door.get_by_label("Password").fill(PASSWORD)
+    door.get_by_role("button", name="Sign in").click()
+    expect(door).to_have_count(0)
+    expect(page.get_by_role("table", name="Models side by side")).to_be_visible()
+    settled(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert "models=mistral" in page.url
+    watch.expected("401")
+
+
+def test_a_failing_gateway_says_so_and_is_tried_again(at: Callable[[str], Page], page: Page, watch: Watch) -> None:
+    body = json.dumps({"error": "The disk is full.", "code": "storage", "hint": "Make room, then try again."})
+    page.route("**/api/costs/summary*", lambda route: route.fulfill(status=503, body=body))
+    at("costs")
+    expect(page.get_by_role("alert").first).to_contain_text("The disk is full. Make room, then try again.")
+    watch.expected("503")
+    page.unroute("**/api/costs/summary*")
+    page.get_by_role("button", name="Try again").first.click()
+    expect(page.get_by_role("table", name="Cost by model")).to_be_visible()
+
+
+def test_without_a_network_the_page_says_so_and_goes_on_by_itself(
+    at: Callable[[str], Page], context: BrowserContext, watch: Watch
+) -> None:
+    page = at("overview")
+    context.set_offline(True)
+    page.get_by_role("button", name=re.compile("^Time range")).click()
+    page.get_by_role("button", name="Last 90 days").click()
+    expect(page.locator(".banner")).to_contain_text("cannot be reached")
+    assert figure(page, "Requests") != "\u2013", "what was known stays"
+    context.set_offline(False)
+    expect(page.locator(".banner")).to_have_count(0, timeout=10_000)
+    settled(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    watch.expected("ERR_INTERNET_DISCONNECTED")
+
+
+@pytest.mark.parametrize("width", [375, 768])
+def test_every_page_fits_a_small_screen(at: Callable[[str], Page], page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for place in PAGES:
+        at(f"{place}?range=30d")
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{place} is {wide} px too wide"
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("dialog").get_by_role("link", name="Costs").click()
+    expect(page.get_by_role("heading", name="Costs", level=1)).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(
+    at: Callable[[str], Page], page: Page, scheme: Any, violations: Callable[[Page], list[str]], served: RunningGateway
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    newest = served.row()["id"]
+    for place in (*PAGES, f"requests/{newest}", "people/1"):
+        at(f"{place}?range=30d")
+        assert violations(page) == [], place
+
+
+def test_the_page_works_below_a_base_path(page: Page, tmp_path: Path, upstream: ScriptedUpstream, watch: Watch) -> None:
+    with gateway(tmp_path / "data", f"ollama={upstream.url}", base_path="/llm") as below:
+        page.goto(f"{below.url}/llm/")
+        page.get_by_label("Name").fill("admin")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.locator(".code-box")).to_contain_text(f"curl {below.url}/llm/api/chat")
+        page.goto("about:blank")
+    assert all("/llm/" in url for url in watch.asked if url.startswith("http"))
