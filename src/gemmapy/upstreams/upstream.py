@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from gemmapy.core.errors import UpstreamError
+from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer
 from gemmapy.upstreams.transport import Headers, Transport
 
@@ -31,6 +32,7 @@ class Upstream:
     """True once it has reported token counts by itself; until then a streamed answer's text is kept for counting."""
     takes_stream_options: bool = True
     """False once it has refused a stream for `stream_options`, which it does not know."""
+    health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
         if not self.dialects:
