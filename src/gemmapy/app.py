@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import random
 import signal
 import socket
 import ssl
@@ -30,10 +31,16 @@ from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
 from gemmapy.api.switch import Switch
 from gemmapy.config import COMPARED, OLLAMA_URL, Settings, UpstreamSettings
+from gemmapy.core.clock import Clock
 from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
 from gemmapy.gateway.admission import Admission
+from gemmapy.gateway.attempts import Attempts
 from gemmapy.gateway.auth import Auth, load_secret
+from gemmapy.gateway.cache import AnswerCache, CacheLimits
 from gemmapy.gateway.handle import Gateway
+from gemmapy.gateway.retrying import RetryPolicy
+from gemmapy.gateway.routing import Routing
+from gemmapy.gateway.sharing import Sharing
 from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
@@ -50,7 +57,9 @@ from gemmapy.storage import documents
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
 from gemmapy.upstreams import llamacpp
+from gemmapy.upstreams.breaker import Breaker, BreakerSettings
 from gemmapy.upstreams.catalogue import Catalogue
+from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer, LlamaCppSettings
 from gemmapy.upstreams.transport import Limits, Transport
 from gemmapy.upstreams.upstream import Upstream
@@ -153,14 +162,24 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         stack.push_async_callback(catalogue.stop)
         if settings.retention_days is not None:
             stack.push_async_callback(_ended, asyncio.create_task(_retire(store, settings.retention_days)))
+        routing = Routing(catalogue, clock, settings.fallbacks)
         gateway = Gateway(
             auth=auth,
-            admission=Admission(store, desk, catalogue, clock),
+            admission=Admission(store, desk, routing, clock),
+            sharing=_sharing(settings, catalogue, clock),
+            attempts=Attempts(
+                routing=routing,
+                transport=transport,
+                clock=clock,
+                policy=_retry_policy(settings),
+                ready_timeout_s=READY_TIMEOUT_S,
+                sleep=asyncio.sleep,
+                chance=random.random,
+            ),
             store=store,
             transport=transport,
             clock=clock,
             max_body_bytes=settings.max_body_bytes,
-            ready_timeout_s=READY_TIMEOUT_S,
         )
         library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))
         collector = MetricsCollector(store, desk)
@@ -249,7 +268,13 @@ def create_app(services: Services) -> ASGIApp:
         allow_origins=settings.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Request-Id", "X-Client-Request-Id"],
+        expose_headers=[
+            "X-Request-Id",
+            "X-Client-Request-Id",
+            "X-GemmaPy-Cache",
+            "X-GemmaPy-Model",
+            "X-GemmaPy-Fallback",
+        ],
     )
 
 
@@ -281,10 +306,28 @@ async def _answers(chosen: UpstreamSettings, transport: Transport) -> bool:
     return True
 
 
+def _sharing(settings: Settings, catalogue: Catalogue, clock: Clock) -> Sharing:
+    limits = CacheLimits(int(settings.cache_mb * 1024 * 1024), settings.cache_entries, settings.cache_ttl_s)
+    return Sharing(AnswerCache(limits, clock), catalogue, settings.cache, is_shared=settings.cache_shared)
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        retries=settings.retries,
+        first_wait_s=settings.retry_wait_s,
+        longest_wait_s=settings.retry_longest_wait_s,
+        total_s=settings.retry_total_s,
+        timeouts=settings.retry_timeouts,
+    )
+
+
 def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
+    breaker = BreakerSettings(settings.breaker_failures, settings.breaker_window_s, settings.breaker_open_s)
+    health = Health(Breaker(breaker))
     if chosen.kind != "llamacpp":
-        return Upstream(chosen.name, chosen.kind, chosen.address, key, frozenset(chosen.dialects or ()))
+        dialects = frozenset(chosen.dialects or ())
+        return Upstream(chosen.name, chosen.kind, chosen.address, key, dialects, health=health)
     defaults = LlamaCppSettings()
     embedded = EmbeddedServer(
         LlamaCppSettings(
@@ -295,7 +338,7 @@ def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
             context_per_slot=settings.model_context,
         )
     )
-    return Upstream(chosen.name, "llamacpp", None, embedded=embedded)
+    return Upstream(chosen.name, "llamacpp", None, embedded=embedded, health=health)
 
 
 def _welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> None:

@@ -150,6 +150,31 @@ class Settings(BaseSettings):
     """Tokens of context of each of those."""
     embedding_model: str | None = Field(default=None, min_length=1, max_length=200)
     """Embeds documents and the questions to them, where a collection names no other. None: full-text search only."""
+    cache: Literal["off", "auto", "on"] = "auto"
+    """Which answers are kept for those who ask the same again. auto: of `/api/ollama/*` and of whoever asks for it; on:
+    of every path. By default only what has the same answer each time (temperature 0, a seed, embeddings)."""
+    cache_mb: float = Field(default=64, ge=0, le=1024 * 1024)
+    cache_entries: int = Field(default=10_000, ge=0)
+    cache_ttl_s: float = Field(default=3_600, gt=0, le=10 * 365 * 86_400)
+    cache_shared: bool = False
+    """Whether one user's answers are given to others too."""
+    retries: int = Field(default=2, ge=0, le=20)
+    """Further attempts where an upstream fails before it has begun to answer."""
+    retry_wait_s: float = Field(default=0.25, ge=0, le=60)
+    """Before the first of them, at most; doubled each time."""
+    retry_longest_wait_s: float = Field(default=5, ge=0, le=600)
+    """The longest wait, also where an upstream's `Retry-After` asks for one."""
+    retry_total_s: float = Field(default=30, ge=0)
+    """After so long since a request came, no other attempt begins."""
+    retry_timeouts: bool = False
+    """Whether another attempt follows a time-out, after which the engine may still be at work."""
+    fallbacks: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict[str, tuple[str, ...]])
+    """By model, those that take its place where nobody can serve it, in this order."""
+    breaker_failures: int = Field(default=5, ge=0)
+    """After so many failures in `breaker_window_s`, if they are half of all, an upstream is left alone; 0: never."""
+    breaker_window_s: float = Field(default=30, gt=0)
+    breaker_open_s: float = Field(default=5, gt=0, le=3_600)
+    """For how long, before one request tries; twice as long each time that fails, up to a minute."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
     """auto: console on a terminal, json elsewhere."""
@@ -200,6 +225,19 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(text for text in re.split(r"[,\s]+", value) if text) if isinstance(value, str) else value
 
+    @field_validator("fallbacks", mode="before")
+    @classmethod
+    def _parse_fallbacks(cls, value: Any) -> Any:
+        return parse_fallbacks(value) if isinstance(value, str) else value
+
+    @field_validator("fallbacks", mode="after")
+    @classmethod
+    def _check_fallbacks(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for model, others in value.items():
+            if not others or not all(others) or model in others or len(set(others)) < len(others):
+                raise ValueError(f"the models after {model!r} must be others than it, each once, and at least one")
+        return value
+
     @field_validator("trusted_proxies", mode="after")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -246,6 +284,18 @@ class Settings(BaseSettings):
         """Where a person on this machine finds the gateway."""
         host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else self.host  # noqa: S104
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}{self.base_path}"
+
+
+def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
+    """Reads `llama3>mistral>phi4`, several with commas or spaces between them. Raises ValueError."""
+    chains: dict[str, tuple[str, ...]] = {}
+    for chain in re.split(r"[,\s]+", re.sub(r"\s*>\s*", ">", text.strip())):
+        if chain:
+            model, *others = chain.split(">")
+            if not model or not others or model in chains:
+                raise ValueError(f"{chain!r} is not MODEL>OTHER or MODEL>OTHER>ANOTHER, once for each model")
+            chains[model] = tuple(others)
+    return chains
 
 
 def _loader(path: Path) -> type[Settings]:

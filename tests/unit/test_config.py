@@ -45,6 +45,20 @@ def test_upstreams_can_be_written_in_three_ways(elsewhere: Path, monkeypatch: py
     assert Settings.load(upstreams=(UpstreamSettings.parse("llamacpp"),)).upstreams[0].kind == "llamacpp"
 
 
+def test_fallbacks_can_be_written_as_chains_or_in_the_file(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (elsewhere / "gemmapy.toml").write_text('[fallbacks]\nllama3 = ["mistral"]\n')
+    assert Settings.load().fallbacks == {"llama3": ("mistral",)}
+    monkeypatch.setenv("GEMMAPY_FALLBACKS", "llama3 > mistral>phi4:14b, qwen/a:b>llama3")
+    assert Settings.load().fallbacks == {"llama3": ("mistral", "phi4:14b"), "qwen/a:b": ("llama3",)}
+
+
+@pytest.mark.parametrize("text", ["llama3", "llama3>", ">llama3", "a>b,a>c", "a>a", "a>b>b"])
+def test_a_fallback_that_makes_no_sense_is_told(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMMAPY_FALLBACKS", text)
+    with pytest.raises(ConfigurationError, match="fallbacks: "):
+        Settings.load()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

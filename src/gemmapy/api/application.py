@@ -28,6 +28,7 @@ from gemmapy.api import (
     reprice,
     sessions,
     statements,
+    upkeep,
 )
 from gemmapy.api.services import Services
 from gemmapy.api.shapes import error_body, error_headers, unexpected
@@ -47,6 +48,7 @@ ROUTERS = (
     ollama.router,
     openai.router,
     rag.router,
+    upkeep.router,
     health.router,
 )
 _log = structlog.stdlib.get_logger()

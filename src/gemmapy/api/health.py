@@ -20,13 +20,13 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz", summary="The gateway can take requests: its books can be written and an upstream answers")
 async def ready(use: Annotated[Services, Depends(services)]) -> JSONResponse:
-    states = [{key: state[key] for key in ("name", "kind", "reachable")} for state in use.catalogue.states()]
+    states = [{key: state[key] for key in ("name", "kind", "reachable", "breaker")} for state in use.catalogue.states()]
     problems: list[str] = []
     if use.gateway.draining:
         problems.append("shutting down")
     if use.store.trouble is not None:
         problems.append("records cannot be written")
-    if not any(state["reachable"] for state in states):
+    if not any(state["reachable"] and state["breaker"] != "open" for state in states):
         problems.append("no upstream answers")
     body: dict[str, Any] = {"ready": not problems, "problems": problems, "upstreams": states}
     return JSONResponse(body, 503 if problems else 200)

@@ -127,18 +127,20 @@ async def manage(request: Request, caller: Admin, use: Use, upstream: str | None
         where=target.title,
     )
     return StreamingResponse(
-        _pieces(answer),
+        _pieces(answer, use),
         status_code=answer.status,
         headers={k.decode("latin-1"): v.decode("latin-1") for k, v in answer.headers if k in _KEPT},
     )
 
 
-async def _pieces(answer: Answer) -> AsyncIterator[bytes]:
+async def _pieces(answer: Answer, use: Services) -> AsyncIterator[bytes]:
+    """The answer, and once it is over, word that the models may be others now."""
     try:
         async for piece in answer.chunks():
             yield piece
     finally:
         answer.close()
+        use.catalogue.outdate()
 
 
 def _target(use: Services, name: str | None) -> Upstream:

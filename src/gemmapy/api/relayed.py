@@ -32,14 +32,25 @@ _CONVENIENCES: dict[str, Any] = {
     "system": _TEXT,
     "temperature": {"type": "number", "minimum": 0},
     "max_tokens": {"type": "integer", "minimum": 1},
-    "use_cache": {"type": "boolean"},
-    "use_retry": {"type": "boolean"},
+    "use_cache": {"type": "boolean", "description": "May it be a kept answer? By default, of a deterministic request."},
+    "use_retry": {
+        "type": "boolean",
+        "default": True,
+        "description": "May another attempt, or model, follow a failure?",
+    },
 }
 _ADDED: dict[str, Any] = {
     "cached": {"type": "boolean"},
     "metric_id": {"type": "integer", "description": "The row of the ledger; can be rated."},
     "request_id": {"type": "string", "format": "uuid"},
     "cost": {"type": ["number", "null"], "description": "US dollars; null where the model has no price."},
+    "fallback_from": {"type": "string", "description": "The model that was asked for, where another answered."},
+}
+_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {"schema": {"type": "string", "format": "uuid"}},
+    "X-GemmaPy-Cache": {"schema": {"type": "string", "enum": ["hit", "miss"]}, "description": "Where it may be kept."},
+    "X-GemmaPy-Model": {"schema": _TEXT, "description": "The model that answered, where it is not the one asked for."},
+    "X-GemmaPy-Fallback": {"schema": _TEXT, "description": "As in `llama3 -> mistral`."},
 }
 _GROUNDED: dict[str, Any] = {
     "query": {"type": "string", "minLength": 1, "maxLength": QUERY_LIMIT},
@@ -144,7 +155,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The answer. X-Request-Id names its row in the ledger.",
-                "headers": {"X-Request-Id": {"schema": {"type": "string", "format": "uuid"}}},
+                "headers": _HEADERS,
                 "content": content,
             },
             "404": error_response(endpoint.path, "No upstream has the model."),

@@ -26,6 +26,14 @@ def serve(
             "[GEMMAPY_UPSTREAMS; default: Ollama if it answers, else the embedded model]",
         ),
     ] = None,
+    fallback: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL>OTHER",
+            help="Which model takes another's place where nobody can serve that: 'llama3>mistral>phi4'; repeatable. "
+            "[GEMMAPY_FALLBACKS; default: none]",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
@@ -43,7 +51,8 @@ def serve(
             upstreams = tuple(UpstreamSettings.parse(text) for text in upstream)
         except ValueError as error:
             raise ConfigurationError(f"--upstream: {_words(error)}.") from None
-    serve(Settings.load(config, data=data, host=host, port=port, upstreams=upstreams))
+    fallbacks = ",".join(fallback) if fallback else None
+    serve(Settings.load(config, data=data, host=host, port=port, upstreams=upstreams, fallbacks=fallbacks))
 
 
 def _words(error: ValueError) -> str:

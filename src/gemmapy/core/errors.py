@@ -16,6 +16,7 @@ They are raised anywhere, and turned into the shape of the API that was called i
     ├── TooManyRequests 429         come back after `retry_after_s`
     ├── UpstreamError 502           the server behind answered with garbage, or died
     │   ├── UpstreamUnreachable 503
+    │   ├── UpstreamLost 502        it hung up before its answer was complete
     │   └── UpstreamTimeout 504
     ├── Unavailable 503             this gateway cannot take it now
     │   ├── Draining 503
@@ -152,6 +153,12 @@ class UpstreamUnreachable(UpstreamError):
     status = 503
     code = "upstream_unreachable"
     default = "The model server cannot be reached."
+
+
+class UpstreamLost(UpstreamError):
+    """The upstream took the request and closed the connection before its answer was complete."""
+
+    default = "The model server closed the connection before its answer was complete."
 
 
 class UpstreamTimeout(UpstreamError):

@@ -90,6 +90,25 @@ class Intent:
     price_id: int | None = None
     prompt_estimate: int | None = None
     """Tokens that the prompt probably has, from its bytes; kept if the gateway dies before the engine has counted."""
+    requested_model: str | None = None
+    """What was asked for, where another model took its place; None where `model` is that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One question to one upstream on the way to an answer."""
+
+    upstream: str
+    model: str
+    started_ms: int
+    """After the request was read, like all times of a request."""
+    duration_ms: int
+    """Until the head of its answer, or until it failed."""
+    wait_ms: int = 0
+    """How long was waited before it."""
+    status: int | None = None
+    """What the upstream answered; None where it gave no answer."""
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,8 @@ class Outcome:
     saved_nusd: int | None = None
     """What a cached answer would have cost."""
     attempts: int = 1
+    attempt_log: tuple[Attempt, ...] = ()
+    """Every attempt, where there was more than the one that the row itself describes."""
     speed_mtps: int | None = field(default=None)
     """Response tokens per 1,000 seconds of generation (milli-tokens/s); an integer, so that sums are exact."""
 

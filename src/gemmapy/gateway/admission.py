@@ -1,45 +1,52 @@
-"""May they? Decides whether a request goes to an upstream, and writes its in-flight row.
+"""May they? Decides whether a request goes to an upstream, and begins its in-flight row.
 
 Called by `handle.py` for a caller that is known. The row is only begun here: its commit overlaps with the upstream's
-thinking, and `Ticket.durable` is awaited before the first byte goes out.
+thinking, and `Ticket.durable` is awaited before the first byte goes out. An answer that is in the cache already needs
+none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import Forbidden, StorageUnavailable
 from gemmapy.core.records import Intent
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.auth import Caller
+from gemmapy.gateway.routing import Route, Routing
 from gemmapy.metering.prices import PriceDesk
-from gemmapy.pricing import Price
+from gemmapy.pricing import Price, PriceBook
 from gemmapy.storage.store import Store
-from gemmapy.upstreams.catalogue import Catalogue
-from gemmapy.upstreams.upstream import Upstream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ticket:
     """An admitted request: who may ask what of whom, at which price."""
 
     intent: Intent
-    upstream: Upstream
+    route: Route
+    book: PriceBook
+    """The prices at the moment of admission; they are used at the finish, whatever happens to prices between."""
+    admitted_at: datetime
     price: Price | None
-    """What was in force at the moment of admission; it is used at the finish, whatever happens to prices between."""
-    durable: asyncio.Future[None]
-    """Resolves once the in-flight row is on disk."""
+    durable: asyncio.Future[None] | None = None
+    """Resolves once the in-flight row is on disk; None before that is begun."""
+
+    def price_of(self, model: str) -> Price | None:
+        """What was in force for a model at the moment of admission."""
+        return self.price if model == self.intent.model else self.book.at(model, self.admitted_at)
 
 
 class Admission:
     """The gate."""
 
-    def __init__(self, store: Store, desk: PriceDesk, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(self, store: Store, desk: PriceDesk, routing: Routing, clock: Clock) -> None:
         self._store = store
         self._desk = desk
-        self._catalogue = catalogue
+        self._routing = routing
         self._clock = clock
 
     async def admit(self, caller: Caller, asked: Asked, request_id: bytes) -> Ticket:
@@ -49,18 +56,25 @@ class Admission:
         StorageUnavailable.
         """
         project_id = self.check(caller, asked)
-        upstream = await self._catalogue.find(asked.model)
-        price = self._desk.book.at(asked.model, self._clock.now())
+        route = await self._routing.begin(caller, asked)
+        model = route.asked.model
+        book, now = self._desk.book, self._clock.now()
+        price = book.at(model, now)
         intent = replace(
             _intent(caller, asked, request_id),
+            model=model,
+            requested_model=route.fallback_from,
             project_id=project_id,
-            upstream=upstream.name,
+            upstream=route.upstream.name,
             price_id=None if price is None else price.id,
             prompt_estimate=asked.prompt_estimate,
         )
-        durable = self._store.admit(intent)
-        durable.add_done_callback(_note)
-        return Ticket(intent, upstream, price, durable)
+        return Ticket(intent, route, book, now, price)
+
+    def begin(self, ticket: Ticket) -> None:
+        """Begins to write the in-flight row. Raises StorageUnavailable where the books take no more."""
+        ticket.durable = self._store.admit(ticket.intent)
+        ticket.durable.add_done_callback(_note)
 
     def check(self, caller: Caller, asked: Asked) -> int | None:
         """Whether the caller may ask this at all, before anything is done for it; returns the project that pays.

@@ -100,6 +100,19 @@ class Asked:
         """The same request with another body, as JSON, in place of the one that was sent."""
         return replace(self, body=body, sent=body, prompt_estimate=_estimate(_decode(body)), addition=addition)
 
+    use_cache: bool | None = None
+    """Whether an answer may come from the cache, where the request says so."""
+    use_retry: bool = True
+    """Whether another attempt, or another model, may follow a failure."""
+
+    def for_model(self, model: str) -> Asked:
+        """The same question to another model."""
+        fields = msgspec.json.decode(self.body, type=dict[str, msgspec.Raw])
+        fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+        body = msgspec.json.encode(fields)
+        headers = tuple((name, value) for name, value in self.headers if name != "content-encoding")
+        return replace(self, model=model, body=body, sent=body, headers=headers)
+
 
 PASSED_ON = frozenset({b"accept", b"content-type", b"user-agent", b"traceparent", b"tracestate", b"openai-beta"})
 """Request headers that reach an upstream. A list of what may, because one of what may not would forget a secret."""
@@ -124,6 +137,8 @@ class _Body(msgspec.Struct):
     messages: list[_Message] | None = None
     stream_options: _StreamOptions | None = None
     user: msgspec.Raw = msgspec.Raw()
+    use_cache: msgspec.Raw = msgspec.Raw()
+    use_retry: msgspec.Raw = msgspec.Raw()
 
 
 class _Part(msgspec.Struct):
@@ -188,6 +203,8 @@ def read(envelope: Envelope, sent: bytes, max_body_bytes: int) -> Asked:
         client_request_id=envelope.client_request_id,
         project=envelope.header(b"x-gemmapy-project"),
         end_user=_end_user(envelope, fields),
+        use_cache=_switch(envelope, fields.use_cache, b"x-gemmapy-cache"),
+        use_retry=_switch(envelope, fields.use_retry, b"x-gemmapy-retry") is not False,
     )
 
 
@@ -251,6 +268,19 @@ def _end_user(envelope: Envelope, fields: _Body) -> str | None:
         return None
     user: Any = msgspec.json.decode(raw)
     return _printable(user)
+
+
+def _switch(envelope: Envelope, field: msgspec.Raw, header: bytes) -> bool | None:
+    """What a request says of one of the gateway's own doings: GemmaPy's endpoints in a field, all in a header."""
+    if envelope.endpoint.is_contract and bytes(field) in (b"true", b"false"):
+        return bytes(field) == b"true"  # anything else is refused where the body is put into Ollama's words
+    said = envelope.header(header)
+    if said is None:
+        return None
+    word = said.strip().lower()
+    if word not in ("on", "off"):
+        raise InvalidRequest(f"{header.decode()} must be on or off, got {said[:40]!r}.")
+    return word == "on"
 
 
 def _printable(text: str | None) -> str | None:

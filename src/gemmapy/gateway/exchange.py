@@ -199,7 +199,12 @@ def ask_for_usage(body: bytes) -> bytes:
 
 
 def plain_ollama(body: bytes) -> bytes:
-    """A body of `/api/ollama/*` as Ollama takes it: its conveniences put where Ollama has them.
+    """A body of `/api/ollama/*` as Ollama takes it: its conveniences put where Ollama has them."""
+    return msgspec.json.encode(plain_fields(body))
+
+
+def plain_fields(body: bytes) -> dict[str, Any]:
+    """The fields of such a body.
 
     `temperature` and `max_tokens` go into `options`; `system` becomes the first message of a chat; `use_cache` and
     `use_retry` are the gateway's own. Raises InvalidRequest for wrong types.
@@ -232,7 +237,7 @@ def plain_ollama(body: bytes) -> bytes:
         messages: Any = fields["messages"]
         if system and isinstance(messages, list):
             fields["messages"] = [{"role": "system", "content": system}, *messages]
-    return msgspec.json.encode(fields)
+    return fields
 
 
 def _with_stream(body: bytes, *, stream: bool) -> bytes:

@@ -12,8 +12,9 @@ import msgspec
 
 from gemmapy.core.errors import UpstreamError
 from gemmapy.core.records import Timings, Usage
+from gemmapy.gateway.asked import Asked
 from gemmapy.upstreams.frames import sse_data
-from gemmapy.upstreams.upstream import Dialect
+from gemmapy.upstreams.upstream import Dialect, Upstream
 
 _NOTHING = (b"", b'""', b"null", b"[]")
 _NS_PER_MS = 1_000_000
@@ -113,6 +114,15 @@ class Tally:
         """The upstream has said that this is the end."""
         self.closing = False
         """What comes from here on completes the answer, so it must wait until the answer is recorded."""
+
+    @classmethod
+    def of(cls, asked: Asked, upstream: Upstream) -> Tally:
+        """For what `upstream` will answer to `asked`."""
+        dialect = asked.endpoint.dialect
+        if not upstream.speaks(dialect):
+            dialect = "ollama" if dialect == "openai" else "openai"
+        keep_text = not upstream.reports_usage and upstream.kind != "ollama"
+        return cls(dialect, asked.started_ns, asked.prompt_estimate, keep_text=keep_text)
 
     @property
     def has_usage(self) -> bool:

@@ -145,6 +145,19 @@ class RequestEntry(TypedDict):
     project: str | None
     end_user: str | None
     client_request_id: str | None
+    requested_model: str | None
+
+
+class AttemptMade(TypedDict):
+    """One question to one upstream: `started_ms` after the request was read, `wait_ms` waited before it."""
+
+    upstream: str
+    model: str
+    started_ms: int
+    duration_ms: int
+    wait_ms: int
+    status: int | None
+    error_code: str | None
 
 
 class PriceUsed(TypedDict):
@@ -184,12 +197,13 @@ class AdjustmentEntry(TypedDict):
 class RequestStory(RequestEntry):
     """One request with everything that the ledger has of it. `other_cost` is per request and per second of compute; the
     three parts add up to `cost`, and all are null where the request is unpriced. `elsewhere` is empty where nothing is
-    known of its tokens."""
+    known of its tokens, `attempt_log` where there was but the attempt that the row describes."""
 
     load_ms: int | None
     prompt_ms: int | None
     generation_ms: int | None
     attempts: int
+    attempt_log: list[AttemptMade]
     prompt_cost: float | None
     response_cost: float | None
     other_cost: float | None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+import msgspec
 from sqlalchemy import Connection
 
 from gemmapy.core.errors import InvalidRequest, NotFound
@@ -391,6 +392,7 @@ def _story(
         prompt_ms=row["prompt_ms"],
         generation_ms=row["generation_ms"],
         attempts=row["attempts"],
+        attempt_log=msgspec.json.decode(row["attempt_log"]) if row["attempt_log"] else [],
         prompt_cost=usd_or_none(prompt),
         response_cost=usd_or_none(response),
         other_cost=None if total is None else usd(total - (prompt or 0) - (response or 0)),

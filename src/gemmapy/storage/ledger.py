@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, and_, delete, insert, select, text, update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement
@@ -91,6 +92,7 @@ def _inflight_row(writer: int, intent: Intent) -> tuple[Any, ...]:
         "upstream": intent.upstream,
         "price_id": intent.price_id,
         "prompt_estimate": intent.prompt_estimate,
+        "requested_model": intent.requested_model,
     }
     return tuple(values[name] for name in _INFLIGHT_COLUMNS)
 
@@ -135,6 +137,8 @@ def _metric_row(metric_id: int, outcome: Outcome, created_at: str) -> tuple[Any,
         "project_id": intent.project_id,
         "end_user": intent.end_user,
         "client_request_id": intent.client_request_id,
+        "requested_model": intent.requested_model,
+        "attempt_log": msgspec.json.encode(outcome.attempt_log).decode() if outcome.attempt_log else None,
     }
     return tuple(values[name] for name in _METRIC_COLUMNS)
 

@@ -20,7 +20,7 @@ from gemmapy.storage import rollups
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0006"
 _log = structlog.stdlib.get_logger()
 
 

@@ -183,6 +183,7 @@ inflight = Table(
     Column("upstream", String),
     Column("price_id", _Id),
     Column("prompt_estimate", Integer),
+    Column("requested_model", Text),
 )
 
 llm_metrics = Table(
@@ -226,6 +227,8 @@ llm_metrics = Table(
     Column("project_id", _Id),
     Column("end_user", String),
     Column("client_request_id", String),
+    Column("requested_model", Text),  # what was asked for, where another model took its place
+    Column("attempt_log", Text),  # JSON list of every attempt, where there was more than the one that the row describes
     sqlite_autoincrement=True,
 )
 Index("idx_metrics_model", llm_metrics.c.model)

@@ -16,7 +16,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from gemmapy.core.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from gemmapy.core.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 
 Headers = Sequence[tuple[str, str]]
 MAX_HEADER_BYTES = 64 * 1024
@@ -51,7 +51,7 @@ class Answer:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in the pieces it arrives in, never empty ones.
 
-        Raises UpstreamTimeout where nothing comes for too long, UpstreamError where the connection breaks off.
+        Raises UpstreamTimeout where nothing comes for too long, UpstreamLost where the connection breaks off.
         """
         try:
             async for data in self._response.content.iter_any():
@@ -60,7 +60,7 @@ class Answer:
         except TimeoutError as error:
             raise UpstreamTimeout(f"{self._where} sent nothing for {self._idle_s:g} s.") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamError(f"{self._where} broke off in the middle of its answer.") from error
+            raise UpstreamLost(f"{self._where} broke off in the middle of its answer.") from error
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamError where it is longer than `limit` bytes."""
@@ -110,8 +110,8 @@ class Transport:
         """Sends a request and returns once the head of its answer is there.
 
         A kept-alive connection that the upstream closed while it lay idle is replaced by another: the request never
-        reached anybody. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamError; `where` names the upstream in
-        their messages, `first_byte_s` replaces the limit of the same name.
+        reached anybody. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamLost or UpstreamError; `where` names the
+        upstream in their messages, `first_byte_s` replaces the limit of the same name.
         """
         limits = self._limits
         wait_s = first_byte_s or limits.first_byte_s
@@ -138,7 +138,7 @@ class Transport:
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
                 if connection.reused and repeatable:
                     continue
-                raise UpstreamError(f"{where} closed the connection without an answer.") from error
+                raise UpstreamLost(f"{where} closed the connection without an answer.") from error
             except (aiohttp.ClientError, ValueError) as error:
                 raise UpstreamError(f"{where} gave an answer that is not HTTP ({type(error).__name__}).") from error
             _shorten_wait(response, limits.idle_s)

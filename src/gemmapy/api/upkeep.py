@@ -1,0 +1,200 @@
+"""What happens on the way to an answer: the cache, and the attempts. Figures since the start of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from gemmapy.api.access import Admin, SignedIn
+from gemmapy.api.services import Services, services
+from gemmapy.core.errors import InvalidRequest
+from gemmapy.core.money import usd
+from gemmapy.upstreams.catalogue import spellings
+
+router = APIRouter()
+Use = Annotated[Services, Depends(services)]
+
+
+class CachedModel(TypedDict):
+    model: str
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+    hit_rate: float
+    saved_cost: float
+
+
+class CacheStats(TypedDict):
+    """`hit_rate` is of the requests that looked; `joined` are hits on an answer that was still being made. `by_model`
+    is for admins, and empty for others."""
+
+    policy: str
+    shared: bool
+    entries: int
+    max_entries: int
+    bytes: int
+    max_bytes: int
+    ttl_s: float
+    hits: int
+    misses: int
+    hit_rate: float
+    joined: int
+    evictions: int
+    expired: int
+    saved_cost: float
+    currency: str
+    by_model: list[CachedModel]
+
+
+class Cleared(TypedDict):
+    message: str
+    removed: int
+
+
+class UpstreamAttempts(TypedDict):
+    """`breaker`: closed lets requests through, open does not for another `retry_in_s`, half-open lets one try."""
+
+    name: str
+    kind: str
+    reachable: bool
+    breaker: str
+    retry_in_s: float
+    opened: int
+    in_flight: int
+    attempts: int
+    failures: int
+
+
+class AttemptStats(TypedDict):
+    """`requests` were sent to an upstream, `recovered` of them answered after a retry or by another model
+    (`fallbacks`), `exhausted` failed all the same."""
+
+    requests: int
+    attempts: int
+    retries: int
+    fallbacks: int
+    recovered: int
+    exhausted: int
+    upstreams: list[UpstreamAttempts]
+
+
+class Which(BaseModel):
+    """By a model's name, by a pattern of names with `*`, or, with neither, all."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    pattern: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+
+
+# These run in the event loop, where the cache lives; none of them waits for anything.
+
+
+@router.get("/api/cache/stats", summary="The cache: what is in it, hits, what they saved", tags=["Cache"])
+async def cache_stats(caller: SignedIn, use: Use) -> CacheStats:
+    cache = use.gateway.cache
+    counts, limits = cache.counts, cache.limits
+    hits, misses = counts.hits.total(), counts.misses.total()
+    return CacheStats(
+        policy=use.settings.cache,
+        shared=use.settings.cache_shared,
+        entries=len(cache),
+        max_entries=limits.max_entries,
+        bytes=cache.bytes,
+        max_bytes=limits.max_bytes,
+        ttl_s=limits.ttl_s,
+        hits=hits,
+        misses=misses,
+        hit_rate=_rate(hits, misses),
+        joined=counts.joined,
+        evictions=counts.evictions,
+        expired=counts.expired,
+        saved_cost=usd(counts.saved_nusd.total()),
+        currency="USD",
+        by_model=_by_model(use) if caller.is_admin else [],
+    )
+
+
+@router.post("/api/cache/clear", summary="Admins: forget answers: a model's, a pattern's, or all", tags=["Cache"])
+async def clear(caller: Admin, use: Use, which: Which | None = None) -> Cleared:  # noqa: ARG001
+    removed = use.gateway.cache.clear(_chosen(which or Which()))
+    return {"message": f"{removed} answers are forgotten.", "removed": removed}
+
+
+@router.post("/api/cache/clear-expired", summary="Admins: forget the answers that are too old", tags=["Cache"])
+async def clear_expired(caller: Admin, use: Use) -> Cleared:  # noqa: ARG001
+    removed = use.gateway.cache.clear_expired()
+    return {"message": f"{removed} answers were too old.", "removed": removed}
+
+
+@router.get(
+    "/api/retry/stats", summary="Attempts, retries, other models, and the state of each upstream", tags=["Health"]
+)
+async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG001 - only who is known may ask
+    stats = use.gateway.attempts.stats
+    now_ns = use.clock.monotonic_ns()
+    return AttemptStats(
+        requests=stats.requests,
+        attempts=stats.attempts,
+        retries=stats.retries,
+        fallbacks=stats.fallbacks,
+        recovered=stats.recovered,
+        exhausted=stats.exhausted,
+        upstreams=[
+            UpstreamAttempts(
+                name=upstream.name,
+                kind=upstream.kind,
+                reachable=upstream.health.answers,
+                breaker=upstream.health.breaker.state(now_ns),
+                retry_in_s=round(upstream.health.breaker.retry_after_s(now_ns), 3),
+                opened=upstream.health.breaker.opened,
+                in_flight=upstream.health.in_flight,
+                attempts=upstream.health.attempts,
+                failures=upstream.health.failures,
+            )
+            for upstream in use.catalogue.upstreams
+        ],
+    )
+
+
+def _chosen(which: Which) -> Callable[[str], bool] | None:
+    """Which models' answers go; None for all."""
+    model, pattern = which.model, which.pattern
+    if model is not None and pattern is not None:
+        raise InvalidRequest("Give a model or a pattern, not both.")
+    if model is not None:
+        names = spellings(model)
+        return lambda name: name in names
+    if pattern is not None:
+        return lambda name: fnmatchcase(name, pattern)
+    return None
+
+
+def _by_model(use: Services) -> list[CachedModel]:
+    cache = use.gateway.cache
+    counts, held = cache.counts, cache.held()
+    found: list[CachedModel] = []
+    for model in sorted({*held, *counts.hits, *counts.misses}):
+        entries, size = held.get(model, (0, 0))
+        hits, misses = counts.hits[model], counts.misses[model]
+        found.append(
+            CachedModel(
+                model=model,
+                entries=entries,
+                bytes=size,
+                hits=hits,
+                misses=misses,
+                hit_rate=_rate(hits, misses),
+                saved_cost=usd(counts.saved_nusd[model]),
+            )
+        )
+    return found
+
+
+def _rate(hits: int, misses: int) -> float:
+    return hits / (hits + misses) if hits + misses else 0.0

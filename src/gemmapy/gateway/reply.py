@@ -1,0 +1,25 @@
+"""Where an answer goes: the client, as the gateway sees it. `api/proxy.py` has it over ASGI."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Reply(Protocol):
+    """One answer's way out."""
+
+    started: bool
+    status: int
+
+    def identify(self, request_id: bytes, client_request_id: str | None) -> None:
+        """Sets the ids that every answer's head carries."""
+        ...
+
+    async def start(self, status: int, headers: RawHeaders) -> None: ...
+    async def send(self, data: bytes) -> None: ...
+    async def end(self, data: bytes = b"") -> None: ...
+    async def client_left(self) -> None:
+        """Returns once the client's connection is gone."""
+        ...
