@@ -88,6 +88,7 @@ class Auth:
         self._throttle = LoginThrottle(lambda: clock.monotonic_ns() / 1e9)
         self._hashing = threading.Semaphore(LOGINS_AT_ONCE)
         self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
         self._claims: OrderedDict[bytes, Claims] = OrderedDict()
         self._last_used: dict[int, datetime] = {}
         self._touched_ns = clock.monotonic_ns()
@@ -96,7 +97,8 @@ class Auth:
 
     def refresh(self) -> None:
         """Reads everyone again."""
-        with self._store.read() as connection:
+        # From the look to the change, so that a slow reader cannot put older people over newer ones.
+        with self._refreshing, self._store.read() as connection:
             self._roll = people.roll(connection)
 
     def close(self) -> None:
