@@ -105,7 +105,10 @@ def test_a_model_is_asked_of_the_upstream_that_has_it(tmp_path: Path) -> None:
             for model in ("llama3", "llama3:latest", "both"):
                 running.post("/api/generate", {**ASK, "model": model})
             running.post("/v1/chat/completions", {"model": "phi4", "messages": []})
-            assert [row["upstream"] for row in running.rows()] == ["ollama", "ollama", "ollama", "vllm"]
+            asked = [row["upstream"] for row in running.rows()]
+            assert asked[:2] == ["ollama", "ollama"]
+            assert asked[2] in ("ollama", "vllm")  # both have it, and share its load
+            assert asked[3] == "vllm"
             names = [model["name"] for model in running.get("/api/tags").json["models"]]
             assert names == ["llama3:latest", "both", "phi4"]
             assert [m["id"] for m in running.get("/v1/models").json["data"]] == names
