@@ -22,6 +22,8 @@ PAGES = ("overview", "models", "people", "costs", "requests", "patterns", "playg
 CHAT = {"model": "llama3:8b", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 PIECE = {"model": "llama3:8b", "created_at": "2026-11-24T10:00:00Z", "done": False}
 KNOWN = "if (location.protocol === 'http:') localStorage.setItem('gemmapy.signed-in', '1')"
+OVERHANG = """value => value.getBoundingClientRect().right
+    - value.closest('.figure').getBoundingClientRect().right"""
 DONE = {
     **PIECE,
     "message": {"role": "assistant", "content": ""},
@@ -141,7 +143,8 @@ def test_filters_and_range_stand_in_the_address(at: Callable[[str], Page]) -> No
 
 def test_dragging_over_the_chart_sets_the_time(at: Callable[[str], Page]) -> None:
     page = at("overview?range=30d")
-    box = page.locator(".u-over").first.bounding_box()
+    page.locator(".u-over").hover()
+    box = page.locator(".u-over").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 300, box["y"] + 100)
     page.mouse.down()
@@ -317,7 +320,9 @@ def test_the_keyboard_is_enough(at: Callable[[str], Page]) -> None:
     page = at("requests?range=30d")
     page.keyboard.press("/")
     expect(page.get_by_role("combobox", name="Search requests")).to_be_focused()
-    page.goto(page.url.replace("requests", "overview"))
+    page.get_by_role("navigation").get_by_role("link", name="Overview").click()
+    page.locator(".u-over").wait_for()
+    settled(page)
     page.get_by_role("button", name=re.compile("^Time range")).focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Last 30 days", exact=True)).to_be_focused()
@@ -393,6 +398,9 @@ def test_every_page_fits_a_small_screen(at: Callable[[str], Page], page: Page, w
         at(f"{place}?range=30d")
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{place} is {wide} px too wide"
+        for shown in page.locator(".figure-value").all():
+            cut = shown.evaluate(OVERHANG)
+            assert cut <= 0, f"{place}: {shown.inner_text()} is cut off"
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("dialog").get_by_role("link", name="Costs").click()
     expect(page.get_by_role("heading", name="Costs", level=1)).to_be_visible()
