@@ -79,7 +79,7 @@ def main() -> None:
         upstream() as port,
         gateway(port, Path(folder) / "d") as (own, key, pid),
     ):
-        for kind in ("whole", "stream"):
+        for kind in ("whole", "stream", "kept"):
             for connections in asked.connections:
                 rounds: dict[str, list[dict[str, float]]] = {"direct": [], "gateway": []}
                 for _ in range(asked.rounds):

@@ -1,7 +1,8 @@
 """Asks one address with so many connections for so long, and prints what it saw as JSON.
 
-`python -m benchmarks.load PORT KEY CONNECTIONS SECONDS stream|whole`. A closed loop: each connection asks again as soon
-as its answer is whole. `first_ms` is until the first byte of the answer, `whole_ms` until its last.
+`python -m benchmarks.load PORT KEY CONNECTIONS SECONDS stream|whole|kept`; `kept` is a stream that the cache may
+answer. A closed loop: each connection asks again as soon as its answer is whole. `first_ms` is until the first byte of
+the answer, `whole_ms` until its last.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ def _ms(values: list[float], share: float) -> float:
 
 
 async def _main(port: int, key: str, connections: int, seconds: float, kind: str) -> None:
-    body = json.dumps({"model": "llama3", "prompt": "Why is the sky blue?", "stream": kind == "stream"})
+    body = json.dumps({"model": "llama3", "prompt": "Why is the sky blue?", "stream": kind != "whole"})
     head = (
         f"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
+        + ("X-GemmaPy-Cache: on\r\n" if kind == "kept" else "")
     )
     request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     first: list[float] = []
