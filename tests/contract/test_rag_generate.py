@@ -16,7 +16,7 @@ from tests.support.scripted import Request, ScriptedUpstream, Stall, ndjson, sse
 
 ASK = {"query": "How long does a cat sleep?", "model": "llama3"}
 CATS = "The cat is a small animal that sleeps sixteen hours a day."
-DOGS = "A dog is an animal that barks."
+DOGS = "A dog is an animal that barks in its sleep."
 DONE = {"model": "llama3", "done": True, "done_reason": "stop", "prompt_eval_count": 1000, "eval_count": 500}
 
 

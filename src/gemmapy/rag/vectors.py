@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,8 @@ class _Shelf:
         try:
             usearch: Any = importlib.import_module("usearch.index")
             index = usearch.Index(ndim=self.dimension, metric="cos", dtype="f32")
-            index.add(ids, matrix)
+            # It takes minutes for 100,000: a core is left for requests, where there is one to leave.
+            index.add(ids, matrix, threads=max(1, (os.cpu_count() or 1) - 1))
         except Exception:  # noqa: BLE001 - without it every search is exact: slower, and right
             _log.exception("an index of vectors could not be built; searches stay exact")
             self._is_exact = True

@@ -26,15 +26,30 @@ _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
 
+# What a question is put with and not about: in passages such words are rare or everywhere, and either way they mislead.
+_FUNCTION_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "a about all also an and any are as at be been before being both but by can could did do does doing done down "
+        "each few for from get had has have having he her here him his how i if in into is it its just let may me "
+        "might more most much must my no nor not of off on one only or other our out over own same she should so some "
+        "such than that the their them then there these they this those through to too under until up us very was we "
+        "were what when where which while who whom whose why will with would you your",
+    )
+)
+
+
 def words_of(text: str) -> str:
     """A text as it is indexed: its words, separated by spaces."""
     return " ".join(_spread(word) for word in _WORD.findall(text))
 
 
 def question_of(text: str) -> str | None:
-    """What is looked for: any of the question's words; None where it has none."""
-    words = dict.fromkeys(_spread(word.lower()) for word in _WORD.findall(text))
-    return " OR ".join(f'"{word}"' for word in list(words)[:QUESTION_WORDS]) or None
+    """What is looked for: any of the question's words, English function words only where there are no others; None
+    where it has none at all."""
+    words = list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+    telling = [word for word in words if word not in _FUNCTION_WORDS] or words
+    return " OR ".join(f'"{_spread(word)}"' for word in telling[:QUESTION_WORDS]) or None
 
 
 def add(connection: Connection, rows: Iterable[tuple[int, str, str, str]]) -> None:

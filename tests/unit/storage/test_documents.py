@@ -60,6 +60,13 @@ def test_words_are_found_in_any_script(store: Store, content: str, question: str
     assert looked_up(store, question) == [content]
 
 
+def test_words_that_only_put_a_question_do_not_count(store: Store) -> None:
+    add(store, "Which one? How many of what?")
+    add(store, "The heron.")
+    assert looked_up(store, "What is the heron, and how?") == ["The heron."]
+    assert looked_up(store, "which") == ["Which one? How many of what?"]
+
+
 def test_a_run_of_characters_is_looked_for_as_a_phrase(store: Store) -> None:
     add(store, "\u4eac\u6771")
     add(store, "\u6771\u4eac")
