@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from gemmapy.api.access import SignedIn
+from gemmapy.api.access import Admin, SignedIn
 from gemmapy.api.questions import Asked
 from gemmapy.api.services import Services, services
-from gemmapy.core.periods import MAX_DAYS
+from gemmapy.core.periods import MAX_DAYS, last_days
 from gemmapy.metering.answers import (
     DashboardStats,
     Done,
@@ -20,6 +20,7 @@ from gemmapy.metering.answers import (
     TimeSeries,
     UsagePatterns,
 )
+from gemmapy.metering.shares import ProjectShares, UserShares, project_shares, user_shares
 
 router = APIRouter(prefix="/api/metrics", tags=["Metrics"])
 Use = Annotated[Services, Depends(services)]
@@ -54,6 +55,16 @@ def patterns(use: Use, asked: Asked, days: Days = 28, tz: Zone = "UTC") -> Usage
     return use.collector.get_usage_patterns(None, days, window=asked.window, which=asked.which, tz=tz)
 
 
+@router.get("/users", summary="Admins: what each user used, beside the time before")
+def users(caller: Admin, use: Use, asked: Asked, days: Days = 7) -> UserShares:  # noqa: ARG001 - checked by its type
+    return user_shares(use.store, asked.window or last_days(days, use.clock.now()), asked.which)
+
+
+@router.get("/projects", summary="Admins: what each project paid for, and what none did, beside the time before")
+def projects(caller: Admin, use: Use, asked: Asked, days: Days = 7) -> ProjectShares:  # noqa: ARG001
+    return project_shares(use.store, asked.window or last_days(days, use.clock.now()), asked.which)
+
+
 @router.get("/requests", summary="The requests themselves, the newest first, page by page")
 def requests(
     use: Use,
@@ -64,9 +75,24 @@ def requests(
     ] = None,
     after: Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Newer than this metric id.")] = None,
     errors: Annotated[bool, Query(description="Only those that failed.")] = False,
+    search: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="A metric id or request id, or a part of a model, endpoint, user's name, error, upstream, end "
+            "user or client's request id. A page may then be short, or empty, while there is a `next`.",
+        ),
+    ] = None,
 ) -> RequestLog:
     return use.collector.get_requests(
-        window=asked.window, which=asked.which, limit=limit, before=before, after=after, errors_only=errors
+        window=asked.window,
+        which=asked.which,
+        limit=limit,
+        before=before,
+        after=after,
+        errors_only=errors,
+        search=search.strip() or None if search else None,
     )
 
 

@@ -327,12 +327,23 @@ class MetricsCollector:
         before: int | None = None,
         after: int | None = None,
         errors_only: bool = False,
+        search: str | None = None,
     ) -> RequestLog:
         """One page of the ledger, the newest first; `next` is what `before` is for the page after, None at the end.
 
-        `before` and `after` are metric ids, neither of them included.
+        `before` and `after` are metric ids, neither of them included. `search` is a metric id, a request id, or a part
+        of a model, endpoint, user's name, error, upstream, end user or client's request id; a page of a search may be
+        short and not be the last.
         """
         with self._store.read() as connection:
+            if search is not None and _key(search) is None:
+                rows, following = requests.search(
+                    connection, window, which, limit, before, search, errors_only=errors_only
+                )
+                return {"requests": [_entry(row) for row in rows], "next": following}
+            if search is not None:
+                row = requests.one(connection, _key(search) or 0, which.user_id)
+                return {"requests": [] if row is None else [_entry(row)], "next": None}
             rows = requests.page(connection, window, which, limit + 1, before, after=after, errors_only=errors_only)
         page = rows[:limit]
         return {

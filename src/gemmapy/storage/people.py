@@ -71,6 +71,12 @@ def user_id_of(connection: Connection, username: str) -> int:
     return found
 
 
+def usernames(connection: Connection) -> dict[int, str | None]:
+    """Everybody's name by id, None once deleted."""
+    rows = connection.execute(select(users.c.id, users.c.username)).mappings()
+    return {row["id"]: row["username"] for row in rows}
+
+
 def has_users(connection: Connection) -> bool:
     """Whether anyone was ever made."""
     return connection.execute(select(users.c.id).limit(1)).first() is not None
