@@ -21,6 +21,7 @@ FLOORS = {
     "rag": 5,
     "api": 6,
     "app": 7,
+    "demo": 8,
     "cli": 8,
 }
 ROOM = "gemmapy."

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
@@ -70,19 +70,24 @@ SPARE_FILES = 512
 _log = structlog.stdlib.get_logger()
 
 
-def serve(settings: Settings) -> None:
-    """Runs a gateway until SIGTERM or SIGINT. Raises ConfigurationError where it cannot start."""
+def serve(settings: Settings, on_ready: Callable[[int], None] = lambda _port: None) -> None:
+    """Runs a gateway until SIGTERM or SIGINT. Raises ConfigurationError where it cannot start.
+
+    `on_ready` is called with the port once requests are taken.
+    """
     logs.configure(settings.log_level, settings.log_format)
     listening = listen(settings.host, settings.port)
     try:
         files = raise_file_limit(2 * settings.max_connections + SPARE_FILES)
         with Store.open(settings.data) as store:
-            uvloop.run(_run(settings, store, listening, files))
+            uvloop.run(_run(settings, store, listening, files, on_ready))
     finally:
         listening.close()
 
 
-async def _run(settings: Settings, store: Store, listening: socket.socket, files: int) -> None:
+async def _run(
+    settings: Settings, store: Store, listening: socket.socket, files: int, on_ready: Callable[[int], None]
+) -> None:
     interrupted = await asyncio.to_thread(store.recover)
     if interrupted:
         _log.warning("requests that an earlier run left unfinished were recorded as interrupted", requests=interrupted)
@@ -96,6 +101,7 @@ async def _run(settings: Settings, store: Store, listening: socket.socket, files
             loop.add_signal_handler(number, _on_signal, number, signalled, server)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         _welcome(settings, listening.getsockname()[1], services, first)
+        on_ready(listening.getsockname()[1])
         stopping = asyncio.create_task(signalled.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from gemmapy.cli import audit, backup, books, doctor, keys, machines, prices, serve, users, version
+from gemmapy.cli import audit, backup, books, demo, doctor, keys, machines, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
     epilog="Settings come from the command line, GEMMAPY_* in the environment, and gemmapy.toml, in this order.",
 )
 app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
 app.add_typer(users.app, name="user")
 app.add_typer(keys.app, name="key")
 app.add_typer(prices.app, name="price")

@@ -70,6 +70,15 @@ def write(
     return list(range(first, first + len(finished)))
 
 
+def write_past(connection: Connection, past: Sequence[tuple[Outcome, datetime]]) -> list[int]:
+    """Writes requests that were over long ago, each with the moment that it was recorded at, in their order; returns
+    their ids. The rollups know nothing of them: have them rebuilt in the same transaction."""
+    first = _next_metric_id(connection)
+    rows = [_metric_row(first + place, outcome, time_text(at)) for place, (outcome, at) in enumerate(past)]
+    connection.exec_driver_sql(_sql("record"), rows)
+    return list(range(first, first + len(past)))
+
+
 def _next_metric_id(connection: Connection) -> int:
     """The id after the last one ever given, also to rows since deleted. The transaction holds the write lock."""
     last = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'llm_metrics'").scalar()

@@ -1,0 +1,98 @@
+"""What watching costs: the gateway's processor time with 0, 1 and 20 live streams open: `python -m benchmarks.live`.
+
+The same steady load for each, in turns, several rounds, medians. Processor time, so that a noisy machine tells little
+less than a quiet one. Also how long after its answer a request is on the stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.__main__ import gateway, upstream
+
+LISTENERS = (0, 1, 20)
+
+
+def cpu_s(pid: int) -> float:
+    """The processor seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def listen(session: aiohttp.ClientSession, url: str, seen: dict[str, float]) -> None:
+    """Reads a stream and notes when each request was on it."""
+    async with session.get(f"{url}/api/live", timeout=aiohttp.ClientTimeout(total=None)) as answer:
+        async for line in answer.content:
+            if line.startswith(b"data: ") and b'"requests":[' in line:
+                for entry in json.loads(line[6:])["requests"]:
+                    seen.setdefault(entry["request_id"], time.perf_counter())
+
+
+async def ask(session: aiohttp.ClientSession, url: str, done: dict[str, float]) -> None:
+    body = {"model": "llama3", "prompt": "Why is the sky blue?", "stream": False}
+    async with session.post(f"{url}/api/generate", json=body) as answer:
+        await answer.read()
+        done[answer.headers["X-Request-Id"]] = time.perf_counter()
+
+
+async def measure(
+    port: int, key: str, pid: int, listeners: int, rate: int, seconds: float
+) -> tuple[float, list[float]]:
+    """Milliseconds of processor time a second, and how long after its answer each request was on the stream, in ms."""
+    url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}
+    seen: dict[str, float] = {}
+    done: dict[str, float] = {}
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
+        streams = [asyncio.create_task(listen(session, url, seen)) for _ in range(listeners)]
+        await asyncio.sleep(1)
+        began, before = time.perf_counter(), cpu_s(pid)
+        asking: list[asyncio.Task[None]] = []
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            asking.append(asyncio.create_task(ask(session, url, done)))
+        await asyncio.gather(*asking)
+        used = (cpu_s(pid) - before) / (time.perf_counter() - began)
+        await asyncio.sleep(0.6)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    return used * 1000, [(seen[name] - at) * 1000 for name, at in done.items() if name in seen]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
+    parser.add_argument("--rate", type=int, default=20, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    used: dict[int, list[float]] = {count: [] for count in LISTENERS}
+    lags: list[float] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        upstream() as behind,
+        gateway(behind, Path(folder) / "data") as (port, key, pid),
+    ):
+        for _ in range(asked.rounds):
+            for count in LISTENERS:
+                cpu, lag = asyncio.run(measure(port, key, pid, count, asked.rate, asked.seconds))
+                used[count].append(cpu)
+                lags += lag
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {asked.rate} requests/s")
+    for count, values in used.items():
+        print(f"{count:3} streams: {statistics.median(values):6.1f} ms of processor time a second")
+    lags.sort()
+    print(f"on the stream after {statistics.median(lags):.0f} ms, at most {lags[-1]:.0f} ms, of {len(lags)}")
+
+
+if __name__ == "__main__":
+    main()
