@@ -269,6 +269,7 @@ class CostSummary(TypedDict):
 class CostsElsewhere(TypedDict):
     """What a period's tokens cost here (`cost`, without `unpriced_requests`) and would have cost at hosted models."""
 
+    window: AnsweredWindow
     user_id: int | None
     period: str
     period_days: int
@@ -559,8 +560,8 @@ class MachinePrice(TypedDict):
 
 
 class MachineModel(TypedDict):
-    """What a machine did of one model. `busy_cost` is what its seconds cost; `stamped_cost` is what was recorded. Costs
-    per million tokens are of the busy seconds, null where the engine does not measure them."""
+    """What a machine did of one model. `busy_cost` is what its seconds cost; `stamped_cost` is what its requests are
+    charged. Costs per million tokens are of the busy seconds, null where the engine does not measure them."""
 
     model: str
     requests: int
@@ -597,6 +598,7 @@ MachineCosts = TypedDict(
         "name": str,
         "from": datetime,
         "to": datetime,
+        "snapped": bool,
         "currency": str,
         "wall_seconds": float,
         "busy_seconds": float,
@@ -622,4 +624,5 @@ MachineCosts = TypedDict(
         "warning": str | None,
     },
 )
-"""`total_cost` is `energy_cost` + `amortisation`, and also `busy_cost` + `idle_cost`."""
+"""`total_cost` is `energy_cost` + `amortisation`, and also `busy_cost` + `idle_cost`. `snapped`: it begins later than
+was asked for, where the ledger does. `stamped_cost` is what its requests are charged."""

@@ -173,12 +173,14 @@ class CostCalculator:
         """
         days = days_of(period, PERIOD_DAYS)
         hosted = elsewhere.named(models)
-        span = window or last_days(days, self._store.clock.now())
+        asked = window or last_days(days, self._store.clock.now())
         which = which if user_id is None else replace(which, user_id=user_id)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "day", which)
             by_day = figures.sums(connection, span, "day", which, elsewhere.COLUMNS)
         total = sum(by_day.values(), Sums())
         return {
+            "window": answered(asked, span),
             "user_id": user_id,
             "period": period,
             "period_days": days,

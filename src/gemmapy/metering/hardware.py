@@ -33,7 +33,7 @@ from gemmapy.pricing.hardware import (
     rounded,
     stretches,
 )
-from gemmapy.storage import machines
+from gemmapy.storage import machines, watermark
 from gemmapy.storage.machines import MachineRecord
 from gemmapy.storage.store import Store
 
@@ -131,17 +131,20 @@ class Hardware:
     def get_machine_cost(self, machine_id: int | str, window: Window) -> MachineCosts:
         """What a machine cost over a window, by the id of one of its records or by its name; reads the ledger.
 
-        The window ends now at the latest, and begins with the machine's first record. Raises NotFound, InvalidRequest.
+        The window ends now at the latest, and begins with the machine's first record, and where the ledger does. Raises
+        NotFound, InvalidRequest.
         """
         records = self._records(machine_id)
-        span = Window(window.start, min(window.end, self._store.clock.now()))
-        found = stretches(records, span)
-        if not found:
-            first = min(record.effective_at for record in records)
-            raise InvalidRequest(
-                f"The machine is in service from {first.isoformat()} on, which is not in the window asked for."
-            )
+        asked = Window(window.start, min(window.end, self._store.clock.now()))
         with self._store.read() as connection:
+            span = watermark.snapped(connection, asked, from_ledger=True)
+            found = stretches(records, span)
+            if not found:
+                first = max(span.start, min(record.effective_at for record in records))
+                raise InvalidRequest(
+                    f"Of this machine something is known from {first.isoformat()} on, which is after the window.",
+                    hint="It is in service since then, or the requests before it have retired.",
+                )
             parts = [(part, machines.worked(connection, part.machine.upstreams, part.window)) for part in found]
         cost = cost_of_machine(parts)
         # Each line is rounded once, and such that both ways to add up give the total.
@@ -156,6 +159,7 @@ class Hardware:
             "name": last.name,
             "from": found[0].window.start,
             "to": found[-1].window.end,
+            "snapped": span != asked,
             "currency": CURRENCY,
             "wall_seconds": float(cost.wall_seconds),
             "busy_seconds": float(cost.busy_seconds),

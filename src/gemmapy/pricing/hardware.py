@@ -81,7 +81,7 @@ class Worked:
     prompt_tokens: int = 0
     response_tokens: int = 0
     stamped_nusd: int = 0
-    """What was recorded as their cost, whatever price that was."""
+    """What they are charged, whatever price that was."""
 
     def __add__(self, other: Worked) -> Worked:
         return Worked(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, and_, case, func, insert, select
 
 from gemmapy.core.periods import Window
 from gemmapy.pricing.hardware import Machine, Worked
-from gemmapy.storage.tables import llm_metrics, machines, users
+from gemmapy.storage.engine import scan
+from gemmapy.storage.tables import adjustments, llm_metrics, machines, users
 
-_m = llm_metrics.c
+_m, _a = llm_metrics.c, adjustments.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +75,33 @@ def _record(row: Any) -> MachineRecord:
 
 
 def worked(connection: Connection, upstreams: tuple[str, ...], window: Window) -> list[Worked]:
-    """What these upstreams did in the window, by model, from the ledger; answers from the cache are no work."""
+    """What these upstreams did in the window, by model, from the ledger, its cost as adjusted since; answers from the
+    cache are no work."""
     if not upstreams:
         return []
-
-    def total(column: Any) -> Any:
-        return func.coalesce(func.sum(column), 0)
-
     measured = func.coalesce(_m.prompt_ms, _m.generation_ms)
-    statement = (
+    theirs = and_(_m.upstream.in_(upstreams), _m.cached.is_(False))
+    recorded = (
         select(
             _m.model,
             func.count(),
-            func.count() - func.count(measured),
-            total(_m.prompt_ms),
-            total(_m.generation_ms),
-            total(_m.prompt_tokens),
-            total(_m.response_tokens),
-            total(_m.cost_nusd),
+            func.count(case((and_(measured.is_(None), _m.total_tokens > 0), 1))),
+            *(_total(column) for column in (_m.prompt_ms, _m.generation_ms, _m.prompt_tokens, _m.response_tokens)),
+            _total(_m.cost_nusd),
         )
-        .where(
-            _m.created_at >= window.start,
-            _m.created_at < window.end,
-            _m.upstream.in_(upstreams),
-            _m.cached.is_(False),
-        )
+        .where(_m.created_at >= window.start, _m.created_at < window.end, theirs)
         .group_by(_m.model)
     )
-    return [Worked(*row) for row in connection.execute(statement)]
+    adjusted = (
+        select(_a.model, _total(_a.total_nusd))
+        .join_from(adjustments, llm_metrics, _m.id == _a.metric_id)
+        .where(_a.metric_created_at >= window.start, _a.metric_created_at < window.end, theirs)
+        .group_by(_a.model)
+    )
+    done = [Worked(*row) for row in scan(connection, recorded)]
+    since: dict[str, int] = dict(tuple[str, int](row) for row in scan(connection, adjusted))
+    return [replace(work, stamped_nusd=work.stamped_nusd + since.get(work.model, 0)) for work in done]
+
+
+def _total(column: Any) -> Any:
+    return func.coalesce(func.sum(column), 0)

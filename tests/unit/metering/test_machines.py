@@ -16,6 +16,8 @@ from gemmapy.core.periods import Window
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
 from gemmapy.metering.hardware import Hardware, MachineEntry
 from gemmapy.metering.prices import PriceDesk
+from gemmapy.metering.reprice import Repricer, Repricing
+from gemmapy.metering.retention import retire
 from gemmapy.pricing import cost_of
 from gemmapy.storage.store import Store
 
@@ -265,7 +267,7 @@ def test_there_is_no_cost_of_a_machine_that_is_not_there_or_not_yet(hardware: Ha
             hardware.enter_price(unknown, "llama3")
     later: datetime = clock.now() + timedelta(days=1)
     hardware.add_machine(entry(effective_at=later))
-    with pytest.raises(InvalidRequest, match="in service from 2026-11-25"):
+    with pytest.raises(InvalidRequest, match="known from 2026-11-25"):
         hardware.get_machine_cost("box", window)
     with pytest.raises(InvalidRequest, match="not in service yet"):
         hardware.enter_price("box", "llama3")
@@ -292,3 +294,40 @@ def test_a_machine_that_makes_no_sense_is_refused(hardware: Hardware, change: di
     with pytest.raises(InvalidRequest, match=says):
         hardware.add_machine(entry(**change))
     assert hardware.get_machines()["machines"] == []
+
+
+def test_requests_from_before_can_be_charged_their_seconds(
+    store: Store, clock: FixedClock, desk: PriceDesk, hardware: Hardware
+) -> None:
+    begin = clock.now()
+    hardware.add_machine(entry())
+    for upstream in ("ollama", "other"):
+        record(store, desk, "phi", 400, 1_600, upstream=upstream)
+    clock.go_on(hours=1)
+    hardware.enter_price("box", "phi")
+    window = Window(begin, clock.now())
+    assert hardware.get_machine_cost("box", window)["stamped_cost"] == 0
+    Repricer(store, desk).apply(Repricing(window, prices_at=clock.now(), reason="the box has a price"))
+    price = desk.book.at("phi", clock.now())
+    assert price is not None
+    said = hardware.get_machine_cost("box", window)
+    assert said["stamped_cost"] == 2 * price.compute_nusd_per_second / 1e9
+    assert said["models"][0]["stamped_cost"] == said["stamped_cost"]
+    assert said["busy_cost"] == pytest.approx(said["stamped_cost"], rel=1e-3)
+
+
+def test_where_days_have_retired_the_window_begins_after_them_and_says_so(
+    store: Store, clock: FixedClock, desk: PriceDesk, hardware: Hardware
+) -> None:
+    hardware.add_machine(entry())
+    begin = clock.now()
+    for _ in range(6):
+        record(store, desk, "phi", 400, 1_600)
+        clock.go_on(days=1)
+    whole = hardware.get_machine_cost("box", Window(begin, clock.now()))
+    assert (whole["requests"], whole["snapped"]) == (6, False)
+    assert len(list(retire(store, 3))) == 3
+    said = hardware.get_machine_cost("box", Window(begin, clock.now()))
+    assert (said["requests"], said["snapped"], f"{said['from']:%m-%d %H:%M}") == (3, True, "11-27 00:00")
+    with pytest.raises(InvalidRequest, match="known from 2026-11-27"):
+        hardware.get_machine_cost("box", Window(begin, begin + timedelta(days=1)))
