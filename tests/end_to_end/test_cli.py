@@ -293,3 +293,27 @@ def test_a_backup_is_one_file_that_any_sqlite_opens(running: RunningGateway, dat
     connection = sqlite3.connect(copy)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+FAILING = """
+import structlog
+from gemmapy.cli import main
+
+def failing() -> None:
+    password = "correct-horse"
+    try:
+        raise RuntimeError("it failed" if password else "")
+    except RuntimeError:
+        structlog.get_logger().exception("command_failed")
+
+main.app = failing
+main.main()
+"""
+
+
+def test_a_failure_in_the_log_says_where_and_never_what_the_variables_held(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, "-c", FAILING], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" in ran.stderr
+    assert "it failed" in ran.stderr
+    assert "horse" not in ran.stdout + ran.stderr

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from gemmapy import logs
 from gemmapy.cli import audit, backup, books, demo, doctor, keys, machines, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
 
@@ -39,6 +40,8 @@ app.command("version")(version.version)
 
 def main() -> None:
     """The console script."""
+    # Unconfigured, structlog prints a failure with the local variables of every frame, credentials among them.
+    logs.configure("warning")
     try:
         app()
     except GemmaPyError as error:
