@@ -41,8 +41,11 @@ def timeseries(
     interval: Literal["hour", "day", "week"] = "hour",
     tz: Zone = "UTC",
     fill: Annotated[bool, Query(description="Also the buckets without requests.")] = False,
+    percentiles: Annotated[bool | None, Query(description="Each bucket's own; unless said, of up to 400.")] = None,
 ) -> TimeSeries:
-    return use.collector.get_time_series(None, days, interval, window=asked.window, which=asked.which, tz=tz, fill=fill)
+    return use.collector.get_time_series(
+        None, days, interval, window=asked.window, which=asked.which, tz=tz, fill=fill, percentiles=percentiles
+    )
 
 
 @router.get("/endpoints", summary="The same by endpoint")

@@ -77,6 +77,15 @@ def time_zone(name: str) -> ZoneInfo:
         raise InvalidRequest(f"tz must be a time zone such as Europe/Berlin, got {name[:60]!r}.") from None
 
 
+def has_whole_hours(zone: tzinfo, window: Window) -> bool:
+    """Whether a zone's clocks differ from UTC by whole hours all through a window."""
+    moments = [window.start, window.end]
+    while moments[-2] + timedelta(days=7) < window.end:  # no zone keeps a time for less than some weeks
+        moments.insert(-1, moments[-2] + timedelta(days=7))
+    offsets = (moment.astimezone(zone).utcoffset() for moment in moments)
+    return all(offset is not None and not offset % timedelta(hours=1) for offset in offsets)
+
+
 def bucket_start(moment: datetime, interval: str, zone: tzinfo) -> datetime:
     """The first moment, in `zone`, of the hour, day or ISO week that holds `moment`."""
     local = moment.astimezone(zone)

@@ -24,6 +24,8 @@ class ModelStats(TypedDict):
     avg_tps: float
     total_tokens: int
     errors: int
+    unpriced_requests: int
+    unpriced_tokens: int
     percentiles: Percentiles
 
 
@@ -93,6 +95,9 @@ class TimeBucket(TypedDict):
     cache_hits: int
     avg_tokens_per_sec: float
     avg_ttft: float
+    unpriced_requests: int
+    unpriced_tokens: int
+    percentiles: Percentiles | None
 
 
 class TimeSeries(TypedDict):
@@ -105,6 +110,8 @@ class EndpointEntry(TypedDict):
     requests: int
     avg_duration: float
     errors: int
+    unpriced_requests: int
+    unpriced_tokens: int
     percentiles: Percentiles
 
 

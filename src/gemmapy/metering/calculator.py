@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 
 from sqlalchemy import Connection
 
@@ -29,11 +30,11 @@ from gemmapy.metering.answers import (
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metering.windows import answered
 from gemmapy.metrics.forecast import MOST_HISTORY_DAYS, forecast, remaining_in_month
-from gemmapy.metrics.measures import Sums, scaled
+from gemmapy.metrics.measures import SPENDING, Sums, scaled
 from gemmapy.metrics.windows import DAY_S
 from gemmapy.pricing import catalogue, cost_of
-from gemmapy.storage import figures
-from gemmapy.storage.figures import EVERYTHING, Filter
+from gemmapy.storage import figures, people
+from gemmapy.storage.figures import EVERYTHING, Filter, SpentByModel
 from gemmapy.storage.store import Store
 
 BASED_ON_DAYS = 7
@@ -81,7 +82,7 @@ class CostCalculator:
         which = which if user_id is None else replace(which, user_id=user_id)
         with self._store.read() as connection:
             span = figures.answerable(connection, asked, "model", which)
-            models = figures.sums(connection, span, "model", which, figures.SPENDING)
+            models = figures.sums(connection, span, "model", which, SPENDING)
         total = sum(models.values(), Sums())
         return {
             "window": answered(asked, span),
@@ -102,25 +103,26 @@ class CostCalculator:
         with self._store.read() as connection:
             span = figures.answerable(connection, asked, "user", EVERYTHING)
             everyone = figures.by_user_and_model(connection, span)
-        totals = {who: sum(models.values(), Sums()) for who, models in everyone.items()}
-        total = sum(totals.values(), Sums())
-        ranked = sorted(everyone, key=lambda who: (-totals[who].total_nusd, who[0]))
+            names = people.names(connection)
+        users = [_user_costs(user_id, names.get(user_id), spent) for user_id, spent in everyone.items()]
+        users.sort(key=lambda one: (-one.total.total_nusd, one.user_id))
+        total = sum((one.total for one in users), Sums())
         return {
             "window": answered(asked, span),
             "period": period,
             "period_days": days,
             "total_cost": usd(total.total_nusd),
             "currency": CURRENCY,
-            "user_count": len(everyone),
+            "user_count": len(users),
             "users": [
                 {
-                    "user_id": who[0],
-                    "username": who[1] or f"deleted user {who[0]}",
-                    "total_cost": usd(totals[who].total_nusd),
-                    "breakdown": _breakdown(everyone[who]),
-                    "unpriced_requests": totals[who].unpriced_requests,
+                    "user_id": one.user_id,
+                    "username": one.username,
+                    "total_cost": usd(one.total.total_nusd),
+                    "breakdown": [line.copy() for line in one.breakdown],
+                    "unpriced_requests": one.total.unpriced_requests,
                 }
-                for who in ranked
+                for one in users
             ],
             "unpriced_requests": total.unpriced_requests,
             "unpriced_tokens": total.unpriced_tokens,
@@ -136,7 +138,7 @@ class CostCalculator:
         span = last_days(BASED_ON_DAYS, self._store.clock.now())
         which = EVERYTHING if user_id is None else Filter(user_id=user_id)
         with self._store.read() as connection:
-            models = figures.sums(connection, span, "model", which, figures.SPENDING)
+            models = figures.sums(connection, span, "model", which, SPENDING)
             month = _month(connection, which, self._store.clock.now())
         ranked = _dearest_first(models)
         spent_nusd = [spent.total_nusd for _, spent in ranked]
@@ -253,21 +255,52 @@ def _month(connection: Connection, which: Filter, now: datetime) -> MonthForecas
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _User:
+    user_id: int
+    username: str
+    total: Sums
+    breakdown: list[ModelCost]
+
+
+def _user_costs(user_id: int, name: str | None, spent: SpentByModel) -> _User:
+    """A user's part of the overview. What is made of a sum is kept with it: tens of thousands of lines are the same as
+    when they were asked for last."""
+    if spent.told is None:
+        lines: list[tuple[int, str, ModelCost]] = []
+        for model, one in spent.models.items():
+            if one.told is None:
+                one.told = _line(model, one.numbers)
+            lines.append((-one.numbers[_COST], model, one.told))
+        lines.sort(key=itemgetter(0, 1))
+        totals = map(sum, zip(*(one.numbers for one in spent.models.values()), strict=True))
+        total = Sums(**dict(zip(SPENDING, totals, strict=True)))
+        spent.told = (total, [line for _, _, line in lines])
+    total, breakdown = spent.told
+    return _User(user_id, name or f"deleted user {user_id}", total, breakdown)
+
+
+_COST = SPENDING.index("total_nusd")
+
+
 def _dearest_first(models: Mapping[str, Sums]) -> list[tuple[str, Sums]]:
     return sorted(models.items(), key=lambda entry: (-entry[1].total_nusd, entry[0]))
 
 
 def _breakdown(models: Mapping[str, Sums]) -> list[ModelCost]:
-    return [
-        {
-            "model": model,
-            "request_count": spent.requests,
-            "prompt_tokens": spent.prompt_tokens,
-            "response_tokens": spent.response_tokens,
-            "prompt_cost": usd(spent.prompt_nusd),
-            "response_cost": usd(spent.response_nusd),
-            "total_cost": usd(spent.total_nusd),
-            "unpriced_requests": spent.unpriced_requests,
-        }
-        for model, spent in _dearest_first(models)
-    ]
+    return [_line(model, [getattr(spent, name) for name in SPENDING]) for model, spent in _dearest_first(models)]
+
+
+def _line(model: str, numbers: Sequence[int]) -> ModelCost:
+    """A model's line, of numbers in the order of `SPENDING`."""
+    requests, prompt_tokens, response_tokens, prompt_nusd, response_nusd, total_nusd, unpriced, _ = numbers
+    return {
+        "model": model,
+        "request_count": requests,
+        "prompt_tokens": prompt_tokens,
+        "response_tokens": response_tokens,
+        "prompt_cost": usd(prompt_nusd),
+        "response_cost": usd(response_nusd),
+        "total_cost": usd(total_nusd),
+        "unpriced_requests": unpriced,
+    }

@@ -19,6 +19,7 @@ from gemmapy.core.periods import (
     bucket_starts,
     bucket_text,
     check_interval,
+    has_whole_hours,
     last_days,
     time_zone,
 )
@@ -39,7 +40,7 @@ from gemmapy.metering.answers import (
 )
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metering.windows import answered
-from gemmapy.metrics.histogram import percentile
+from gemmapy.metrics.histogram import Lanes, percentiles, together
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
 from gemmapy.storage import adjustments, figures, ledger, people, prices, requests
@@ -48,13 +49,15 @@ from gemmapy.storage.store import Store
 
 RATINGS = (-1, 0, 1)
 NAME_LIMIT = 200
-LEDGER_LIMIT = 10_000
+LEDGER_LIMIT = 5_000
 """Percentiles that rollups do not hold (a user's by model, say) are given for up to so many requests."""
 _OK, _FAILED = 200, 500
 SHOWN_IN_SERIES = (
     *("requests", "errors", "cache_hits", "total_tokens", "prompt_tokens", "response_tokens", "total_nusd"),
-    *("timed", "duration_ms", "paced", "speed_mtps", "begun", "ttft_ms"),
+    *("timed", "duration_ms", "paced", "speed_mtps", "begun", "ttft_ms", "unpriced_requests", "unpriced_tokens"),
 )
+MOST_WITH_PERCENTILES = 400
+TimeBy = Literal["quarter", "hour", "day"]
 SHOWN_IN_PATTERNS = ("requests", "errors", "total_tokens")
 
 
@@ -164,8 +167,9 @@ class MetricsCollector:
             span = figures.answerable(connection, asked, "model", which)
             models = figures.sums(connection, span, "model", which)
             total = sum(models.values(), Sums())
-            of_all = _histograms(connection, span, "all", which, total.requests)
             of_models = _histograms(connection, span, "model", which, total.requests)
+            # Of all: of every model together, unless only a user's own are known.
+            of_all = _histograms(connection, span, "all", which, total.requests) if which.dimensions else of_models
         return {
             "window": answered(asked, span),
             "total_requests": total.requests,
@@ -184,7 +188,9 @@ class MetricsCollector:
                     "avg_tps": sums.avg_tokens_per_sec,
                     "total_tokens": sums.total_tokens,
                     "errors": sums.errors,
-                    "percentiles": _percentiles(of_models, model),
+                    "unpriced_requests": sums.unpriced_requests,
+                    "unpriced_tokens": sums.unpriced_tokens,
+                    "percentiles": _percentiles(of_models.get(model)),
                 }
                 for model, sums in _busiest_first(models)
             ],
@@ -205,7 +211,7 @@ class MetricsCollector:
             },
             "left": total.left,
             "estimated": total.estimated,
-            "percentiles": _percentiles(of_all, None),
+            "percentiles": _percentiles(together(of_all.values())),
         }
 
     def get_time_series(
@@ -218,27 +224,41 @@ class MetricsCollector:
         which: Filter = EVERYTHING,
         tz: str = "UTC",
         fill: bool = False,
+        percentiles: bool | None = None,
     ) -> TimeSeries:
         """The buckets of the last `days`, or of a window, that have requests, oldest first, in a time zone.
 
         `start` is a bucket's first moment, which tells apart the two hours that have one name when clocks go back.
-        `fill` puts in the buckets without requests. Raises InvalidRequest.
+        `fill` puts in the buckets without requests. `percentiles` are each bucket's own; None: of up to
+        `MOST_WITH_PERCENTILES` buckets, since a year of hours is a hundred thousand numbers. Raises InvalidRequest.
         """
         check_interval(interval)
         zone = time_zone(tz)
         asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            # A zone's hours and days are made of quarter-hours; those of UTC are also days.
-            by = "day" if zone.key == "UTC" and interval != "hour" else "quarter"
+            # A zone's days are made of hours, or of quarter-hours where its clocks differ by those; UTC's are days.
+            by: TimeBy = "hour" if has_whole_hours(zone, asked) else "quarter"
+            if zone.key == "UTC" and interval != "hour":
+                by = "day"
             span = figures.answerable(connection, asked, by, which)
             pieces = figures.sums(connection, span, by, which, SHOWN_IN_SERIES)
+            start_of = {
+                # In UTC, where the two hours of one name in an autumn night are two.
+                second: bucket_start(datetime.fromtimestamp(second, UTC), interval, zone).astimezone(UTC)
+                for second in sorted(pieces)
+            }
+            if percentiles is None:
+                percentiles = len(set(start_of.values())) <= MOST_WITH_PERCENTILES
+            requests = sum(sums.requests for sums in pieces.values())
+            bins = _histograms(connection, span, by, which, requests) if percentiles else {}
         buckets: dict[datetime, Sums] = {}
+        lanes: dict[datetime, list[Lanes]] = {}
         if fill:
             buckets = dict.fromkeys((start.astimezone(UTC) for start in bucket_starts(span, interval, zone)), Sums())
-        for second, sums in sorted(pieces.items()):
-            # In UTC, where the two hours of one name in an autumn night are two.
-            start = bucket_start(datetime.fromtimestamp(second, UTC), interval, zone).astimezone(UTC)
-            buckets[start] = buckets.get(start, Sums()) + sums
+        for second, start in start_of.items():
+            buckets[start] = buckets[start] + pieces[second] if start in buckets else pieces[second]
+            if second in bins:
+                lanes.setdefault(start, []).append(bins[second])
         return {
             "window": answered(asked, span),
             "data": [
@@ -255,6 +275,9 @@ class MetricsCollector:
                     "cache_hits": sums.cache_hits,
                     "avg_tokens_per_sec": sums.avg_tokens_per_sec,
                     "avg_ttft": sums.avg_ttft,
+                    "unpriced_requests": sums.unpriced_requests,
+                    "unpriced_tokens": sums.unpriced_tokens,
+                    "percentiles": _percentiles(together(lanes.get(start, ()))) if percentiles else None,
                 }
                 for start, sums in buckets.items()
             ],
@@ -278,7 +301,9 @@ class MetricsCollector:
                     "requests": sums.requests,
                     "avg_duration": sums.avg_duration,
                     "errors": sums.errors,
-                    "percentiles": _percentiles(bins, endpoint),
+                    "unpriced_requests": sums.unpriced_requests,
+                    "unpriced_tokens": sums.unpriced_tokens,
+                    "percentiles": _percentiles(bins.get(endpoint)),
                 }
                 for endpoint, sums in _busiest_first(endpoints)
             ],
@@ -297,11 +322,12 @@ class MetricsCollector:
         zone = time_zone(tz)
         asked, which = self._asked(user_id, days, window, which)
         with self._store.read() as connection:
-            span = figures.answerable(connection, asked, "quarter", which)
-            quarters = figures.sums(connection, span, "quarter", which, SHOWN_IN_PATTERNS)
+            by: TimeBy = "hour" if has_whole_hours(zone, asked) else "quarter"
+            span = figures.answerable(connection, asked, by, which)
+            pieces = figures.sums(connection, span, by, which, SHOWN_IN_PATTERNS)
         hours = [Sums()] * (7 * 24)
-        for quarter, sums in quarters.items():
-            local = datetime.fromtimestamp(quarter, zone)
+        for second, sums in pieces.items():
+            local = datetime.fromtimestamp(second, zone)
             hours[local.weekday() * 24 + local.hour] += sums
         return {
             "window": answered(asked, span),
@@ -455,26 +481,36 @@ def _busiest_first(groups: dict[str, Sums]) -> list[tuple[str, Sums]]:
 
 
 def _histograms(
-    connection: Connection, span: Window, by: Literal["all", "model", "endpoint"], which: Filter, requests: int
-) -> dict[tuple[Any, str], dict[int, int]]:
+    connection: Connection, span: Window, by: figures.HistogramBy, which: Filter, requests: int
+) -> dict[Any, Lanes]:
     """Where only the ledger could tell, and would have to read very much of it, nothing: the percentiles are None."""
     if figures.histogram_source(by, which) is None and requests > LEDGER_LIMIT:
         return {}
     return figures.histograms(connection, span, by, which)
 
 
-def _percentiles(bins: dict[tuple[Any, str], dict[int, int]], group: str | None) -> Percentiles:
+_SHARES = (0.5, 0.9, 0.95, 0.99)
+_NOTHING_MEASURED: Percentiles = {
+    "duration": {"p50": None, "p90": None, "p95": None, "p99": None},
+    "ttft": {"p50": None, "p90": None, "p95": None, "p99": None},
+    "tokens_per_sec": {"p50": None, "p90": None, "p95": None, "p99": None},
+    "time_per_output_token": {"p50": None, "p90": None, "p95": None, "p99": None},
+}
+
+
+def _percentiles(lanes: Lanes | None) -> Percentiles:
     """Of one group. Milliseconds and tokens per second; None where nothing was measured."""
-
-    def of(measure: str, unit: float) -> Quantiles:
-        counted = bins.get((group, measure), {})
-        values = {share: percentile(counted, share) for share in (0.5, 0.9, 0.95, 0.99)}
-        p50, p90, p95, p99 = (None if value is None else value / unit for value in values.values())
-        return {"p50": p50, "p90": p90, "p95": p95, "p99": p99}
-
+    if lanes is None:
+        return _NOTHING_MEASURED
+    duration, ttft, speed, tpot = lanes
     return {
-        "duration": of("duration_ms", 1),
-        "ttft": of("ttft_ms", 1),
-        "tokens_per_sec": of("speed_mtps", 1000),
-        "time_per_output_token": of("tpot_us", 1000),
+        "duration": _quantiles(duration, 1),
+        "ttft": _quantiles(ttft, 1),
+        "tokens_per_sec": _quantiles(speed, 1000),
+        "time_per_output_token": _quantiles(tpot, 1000),
     }
+
+
+def _quantiles(lanes: int, unit: float) -> Quantiles:
+    p50, p90, p95, p99 = (None if value is None else value / unit for value in percentiles(lanes, _SHARES))
+    return {"p50": p50, "p90": p90, "p95": p95, "p99": p99}

@@ -137,7 +137,7 @@ class Hardware:
         records = self._records(machine_id)
         asked = Window(window.start, min(window.end, self._store.clock.now()))
         with self._store.read() as connection:
-            span = watermark.snapped(connection, asked, from_ledger=True)
+            span = watermark.snapped(connection, asked, None)
             found = stretches(records, span)
             if not found:
                 first = max(span.start, min(record.effective_at for record in records))

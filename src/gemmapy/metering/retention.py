@@ -76,6 +76,8 @@ def retire(store: Store, keep_days: int) -> Iterator[Retired]:
         left = retention.unfinished(connection)
     for day in left:
         _delete(store, day)
+    # A day that is final must not grow by what is folded later.
+    store.write(lambda connection: rollups.fold(connection, store.clock.now()))
     for day in due(store, keep_days):
         yield _retire(store, day)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple
 from datetime import datetime
 from typing import Any, Literal
 
@@ -124,8 +123,7 @@ def _sums(connection: Connection, span: Window, which: Filter, by: Literal["user
     found: dict[Any, Sums] = figures.sums(connection, span, by, which)
     if by == "project" and which.project_id is None:
         total = sum(figures.sums(connection, span, "all", which).values(), Sums())
-        of_projects = sum(found.values(), Sums())
-        rest = Sums(*(all_of - named for all_of, named in zip(astuple(total), astuple(of_projects), strict=True)))
+        rest = total.less(sum(found.values(), Sums()))
         if rest.requests:
             found[None] = rest
     return found

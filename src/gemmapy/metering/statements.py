@@ -23,6 +23,7 @@ from gemmapy.core.errors import Conflict, InvalidRequest, NotFound
 from gemmapy.core.money import CURRENCY, usd
 from gemmapy.core.periods import Window
 from gemmapy.metering.answers import ClosedMonth, Statement, StatementEntry
+from gemmapy.metrics.measures import SPENDING, Sums
 from gemmapy.storage import adjustments, figures, people, statements, watermark
 from gemmapy.storage.statements import Closing, Correction, Key, NewStatement
 from gemmapy.storage.store import Store
@@ -161,7 +162,7 @@ def _check_balance(
     connection: statements.Connection, month: str, window: Window, usage: Mapping[Key, Mapping[str, int]]
 ) -> None:
     """What the statements are made of must be what every screen shows."""
-    rolled = figures.sums(connection, window, "all", columns=figures.SPENDING)[None] if usage else figures.Sums()
+    rolled = figures.sums(connection, window, "all", columns=SPENDING)[None] if usage else Sums()
     for name in ("requests", "prompt_tokens", "response_tokens", "total_nusd", "unpriced_requests"):
         ledger, shown = sum(counted[name] for counted in usage.values()), getattr(rolled, name)
         if ledger != shown:

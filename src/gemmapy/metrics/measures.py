@@ -8,12 +8,12 @@ cache; of no rows it is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from operator import add, attrgetter
+from operator import add, sub
+from typing import NamedTuple
 
 from gemmapy.core.money import divide_half_even
 from gemmapy.core.records import Outcome
-from gemmapy.metrics.histogram import bin_of
+from gemmapy.metrics.histogram import place_of
 
 ERROR_KINDS = {
     "upstream_error": "errors_upstream",
@@ -28,9 +28,8 @@ ERROR_KINDS = {
 CLIENT_LEFT = 499
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Additive columns over any set of requests."""
+class Sums(NamedTuple):
+    """Additive columns over any set of requests. A tuple, since a question can make many thousands."""
 
     requests: int = 0
     errors: int = 0
@@ -68,8 +67,12 @@ class Sums:
     rated_negative: int = 0
     rated_neutral: int = 0
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(*map(add, _values(self), _values(other)))
+    def __add__(self, other: Sums) -> Sums:  # pyright: ignore[reportIncompatibleMethodOverride] - sums, no longer tuple
+        return Sums._make(map(add, self, other))
+
+    def less(self, other: Sums) -> Sums:
+        """What is left without `other`."""
+        return Sums._make(map(sub, self, other))
 
     @property
     def avg_duration(self) -> float:
@@ -106,10 +109,14 @@ class Sums:
         return _ratio(self.rated_positive, self.total_rated)
 
 
-COLUMNS = tuple(field.name for field in fields(Sums))
+COLUMNS = Sums._fields
+SPENDING = (
+    *("requests", "prompt_tokens", "response_tokens", "prompt_nusd", "response_nusd", "total_nusd"),
+    *("unpriced_requests", "unpriced_tokens"),
+)
+"""The columns that say what was spent."""
 ADJUSTABLE = ("prompt_nusd", "response_nusd", "total_nusd", "saved_nusd", "unpriced_requests", "unpriced_tokens")
 """What pricing a request anew can change."""
-_values = attrgetter(*COLUMNS)
 _PLACE = {name: place for place, name in enumerate(COLUMNS)}
 _KIND_PLACES = {code: _PLACE[column] for code, column in ERROR_KINDS.items()}
 
@@ -175,20 +182,25 @@ MEASURES = ("duration_ms", "ttft_ms", "speed_mtps", "tpot_us")
 """What has percentiles: duration, time to first token, tokens per second, time per output token."""
 
 
-def bins_of(outcome: Outcome) -> list[tuple[int, int]]:
-    """The bins that one request is counted in: (place in `MEASURES`, bin). Answers from the cache are in none."""
+def places_of(outcome: Outcome) -> list[int]:
+    """Where one request is counted in histograms, by measure and bin. Answers from the cache are in none."""
     if outcome.cached:
         return []
     timings = outcome.timings
-    found: list[tuple[int, int]] = []
-    if timings.duration_ms is not None:
-        found.append((0, bin_of(timings.duration_ms)))
-    if timings.ttft_ms is not None:
-        found.append((1, bin_of(timings.ttft_ms)))
-    if outcome.speed_mtps is not None:
-        found.append((2, bin_of(outcome.speed_mtps)))
+    return places(timings.duration_ms, timings.ttft_ms, outcome.speed_mtps)
+
+
+def places(duration_ms: int | None, ttft_ms: int | None, speed_mtps: int | None) -> list[int]:
+    """The same of the values themselves."""
+    found: list[int] = []
+    if duration_ms is not None:
+        found.append(place_of(0, duration_ms))
+    if ttft_ms is not None:
+        found.append(place_of(1, ttft_ms))
+    if speed_mtps is not None:
+        found.append(place_of(2, speed_mtps))
         # The two say the same of one request, yet their percentiles differ: a mean of rates is no rate of means.
-        found.append((3, bin_of(tpot_us(outcome.speed_mtps))))
+        found.append(place_of(3, tpot_us(speed_mtps)))
     return found
 
 

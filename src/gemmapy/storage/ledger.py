@@ -19,7 +19,7 @@ from sqlalchemy.sql import ClauseElement
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
 from gemmapy.metrics.measures import rating_column
 from gemmapy.storage import rollups, watermark
-from gemmapy.storage.tables import inflight, llm_metrics, revisions, time_text
+from gemmapy.storage.tables import inflight, llm_metrics, millis, revisions, time_text
 
 ERROR_MESSAGE_LIMIT = 2_000
 INTERRUPTED = "interrupted"
@@ -66,7 +66,7 @@ def write(
     connection.exec_driver_sql(
         _sql("record"), [_metric_row(first + place, outcome, created_at) for place, (outcome, _) in enumerate(finished)]
     )
-    rollups.add(connection, writer, (outcome for outcome, _ in finished), now)
+    rollups.add(connection, writer, [outcome for outcome, _ in finished], now)
     return list(range(first, first + len(finished)))
 
 
@@ -107,49 +107,50 @@ def _inflight_row(writer: int, intent: Intent) -> tuple[Any, ...]:
 
 
 def _metric_row(metric_id: int, outcome: Outcome, created_at: str) -> tuple[Any, ...]:
+    """A row of the ledger, in the order of `_METRIC_COLUMNS`, which a test holds it to."""
     intent, usage, timings, cost = outcome.intent, outcome.usage, outcome.timings, outcome.cost
-    values = {
-        "id": metric_id,
-        "user_id": intent.user_id,
-        "model": intent.model,
-        "endpoint": intent.endpoint,
-        "prompt_tokens": usage.prompt_tokens,
-        "response_tokens": usage.response_tokens,
-        "total_tokens": usage.total_tokens,
-        "duration_ms": timings.duration_ms,
-        "tokens_per_second": None if outcome.speed_mtps is None else outcome.speed_mtps / 1000,
-        "cached": outcome.cached,
-        "error": outcome.error_code is not None,
-        "error_message": outcome.error_message and outcome.error_message[:ERROR_MESSAGE_LIMIT],
-        "created_at": created_at,
-        "request_id": intent.request_id,
-        "started_at": time_text(intent.started_at),
-        "status": outcome.status,
-        "error_code": outcome.error_code,
-        "finish_reason": outcome.finish_reason,
-        "stream": intent.stream,
-        "estimated": usage.estimated,
-        "cached_prompt_tokens": usage.cached_prompt_tokens,
-        "ttft_ms": timings.ttft_ms,
-        "queue_ms": timings.queue_ms,
-        "load_ms": timings.load_ms,
-        "prompt_ms": timings.prompt_ms,
-        "generation_ms": timings.generation_ms,
-        "cost_nusd": cost and cost.total_nusd,
-        "prompt_cost_nusd": cost and cost.prompt_nusd,
-        "response_cost_nusd": cost and cost.response_nusd,
-        "saved_nusd": outcome.saved_nusd,
-        "price_id": cost and cost.price_id,
-        "upstream": intent.upstream,
-        "attempts": outcome.attempts,
-        "api_key_id": intent.api_key_id,
-        "project_id": intent.project_id,
-        "end_user": intent.end_user,
-        "client_request_id": intent.client_request_id,
-        "requested_model": intent.requested_model,
-        "attempt_log": msgspec.json.encode(outcome.attempt_log).decode() if outcome.attempt_log else None,
-    }
-    return tuple(values[name] for name in _METRIC_COLUMNS)
+    speed, message = outcome.speed_mtps, outcome.error_message
+    return (
+        metric_id,
+        intent.user_id,
+        intent.model,
+        intent.endpoint,
+        usage.prompt_tokens,
+        usage.response_tokens,
+        usage.total_tokens,
+        timings.duration_ms,
+        None if speed is None else speed / 1000,
+        outcome.cached,
+        outcome.error_code is not None,
+        message and message[:ERROR_MESSAGE_LIMIT],
+        created_at,
+        intent.request_id,
+        millis(intent.started_at),
+        outcome.status,
+        outcome.error_code,
+        outcome.finish_reason,
+        intent.stream,
+        usage.estimated,
+        usage.cached_prompt_tokens,
+        timings.ttft_ms,
+        timings.queue_ms,
+        timings.load_ms,
+        timings.prompt_ms,
+        timings.generation_ms,
+        cost and cost.total_nusd,
+        cost and cost.prompt_nusd,
+        cost and cost.response_nusd,
+        outcome.saved_nusd,
+        cost and cost.price_id,
+        intent.upstream,
+        outcome.attempts,
+        intent.api_key_id,
+        intent.project_id,
+        intent.end_user,
+        intent.client_request_id,
+        intent.requested_model,
+        msgspec.json.encode(outcome.attempt_log).decode() if outcome.attempt_log else None,
+    )
 
 
 def writers_in_flight(connection: Connection) -> set[int]:

@@ -11,11 +11,12 @@ from sqlalchemy.dialects.sqlite import insert
 from gemmapy.storage.tables import revisions
 
 
-def count_up(connection: Connection, subject: str) -> None:
-    """Marks a change of `subject`."""
+def count_up(connection: Connection, subject: str) -> int:
+    """Marks a change of `subject`; returns its new revision."""
     statement = insert(revisions).values(subject=subject, revision=1)
     counted = {"revision": revisions.c.revision + 1}
-    connection.execute(statement.on_conflict_do_update(index_elements=[revisions.c.subject], set_=counted))
+    upsert = statement.on_conflict_do_update(index_elements=[revisions.c.subject], set_=counted)
+    return connection.execute(upsert.returning(revisions.c.revision)).scalar_one()
 
 
 def current(connection: Connection) -> dict[str, int]:

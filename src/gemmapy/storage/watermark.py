@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from gemmapy.core.errors import Conflict
 from gemmapy.core.periods import Window
-from gemmapy.metrics.windows import DAY_S, QUARTER_S
+from gemmapy.metrics.windows import DAY_S
 from gemmapy.storage.tables import llm_metrics, retired_days
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,21 +23,21 @@ def watermark(connection: Connection) -> datetime:
     return BEGINNING if last is None else datetime.fromtimestamp(last + DAY_S, UTC)
 
 
-def snapped(connection: Connection, window: Window, *, from_ledger: bool) -> Window:
+def snapped(connection: Connection, window: Window, grain: int | None) -> Window:
     """The window that can be answered in its place: itself, but for what lies in retired days.
 
-    There rollups know quarters of an hour, so an end that breaks one moves outwards to its border; a question that only
-    the ledger can answer (`from_ledger`) begins where the ledger does.
+    There rollups know buckets of `grain` seconds, so an end that breaks one moves outwards to its border; a question
+    that only the ledger can answer (None) begins where the ledger does.
     """
     whole_from = watermark(connection)
     if window.start >= whole_from:
         return window
-    if from_ledger:
+    if grain is None:
         return Window(whole_from, max(window.end, whole_from))
-    start = datetime.fromtimestamp(window.start.timestamp() // QUARTER_S * QUARTER_S, UTC)
+    start = datetime.fromtimestamp(window.start.timestamp() // grain * grain, UTC)
     end = window.end
     if end < whole_from:
-        end = datetime.fromtimestamp(-(-end.timestamp() // QUARTER_S) * QUARTER_S, UTC)
+        end = datetime.fromtimestamp(-(-end.timestamp() // grain) * grain, UTC)
     return Window(start, end)
 
 

@@ -32,13 +32,8 @@ def test_books_that_balance_are_said_to(used: Store) -> None:
     [
         "UPDATE rollup_users SET total_nusd = total_nusd + 1 WHERE user_id = 2 AND grain = 86400",
         "DELETE FROM rollup_models WHERE grain = 900",
-        "DELETE FROM rollup_histograms WHERE measure = 0",
-        "INSERT INTO rollup_projects (grain, bucket, project_id, model, writer, requests, "
-        "errors, errors_upstream, errors_timeout, errors_refused, errors_interrupted, left, cache_hits, estimated, "
-        "prompt_tokens, response_tokens, cached_prompt_tokens, total_tokens, prompt_nusd, response_nusd, total_nusd, "
-        "saved_nusd, unpriced_requests, unpriced_tokens, timed, duration_ms, paced, speed_mtps, begun, ttft_ms, "
-        "rated_positive, rated_negative, rated_neutral) "
-        "VALUES (900, 1764028800, 1, 'x', 0, 1" + ", 0" * 27 + ")",
+        "DELETE FROM rollup_histograms WHERE scope = 3",
+        "INSERT INTO rollup_projects VALUES (900, 1764028800, 1, 1, 1, 0, 1" + ", 0" * 27 + ")",
     ],
 )
 def test_damage_is_found_and_repaired(used: Store, damage: str) -> None:

@@ -110,6 +110,8 @@ def test_models_and_endpoints_come_busiest_first(collector: MetricsCollector) ->
         "avg_tps": 20,
         "total_tokens": 8,
         "errors": 0,
+        "unpriced_requests": 2,
+        "unpriced_tokens": 8,
     }
     endpoints = collector.get_endpoint_stats()["endpoints"]
     assert [(e["endpoint"], e["requests"], e["avg_duration"], e["errors"]) for e in endpoints] == [

@@ -22,7 +22,7 @@ from gemmapy.core.records import Intent
 from gemmapy.metering.audit import Audit, audit
 from gemmapy.metering.reprice import Repricer, Repricing
 from gemmapy.metering.retention import retire
-from gemmapy.storage import ledger, people
+from gemmapy.storage import figures, ledger, people
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -38,6 +38,7 @@ STEP = st.one_of(
             st.none() | st.integers(0, 9_999),
             st.none() | st.integers(0, 9_999),
             st.booleans(),
+            st.sampled_from(["/x", "/y"]),
         ),
     ),
     st.tuples(st.just("rate"), st.tuples(st.integers(0, 30), st.sampled_from([-1, 0, 1]))),
@@ -50,6 +51,15 @@ STEP = st.one_of(
     ),
     st.tuples(st.just("retire"), st.integers(1, 3)),
 )
+QUESTION = st.tuples(
+    st.sampled_from([0, 1, 450, 3_600, 86_400, 100_000, 300_000]),
+    st.sampled_from([1, 900, 7_200, 86_400, 150_000, 1_000_000]),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, *MODELS]),
+    st.sampled_from([None, "/x", "/y"]),
+    st.sampled_from(["all", "user", "model", "endpoint", "day"]),
+)
+"""A window that ended so many seconds ago and is so many long, a filter, and what to group by."""
 
 
 @dataclass
@@ -66,6 +76,16 @@ class Entry:
     saved: Decimal = Decimal(0)
     rating: int | None = None
     recorded: tuple[Decimal | None, Decimal] = (None, Decimal(0))
+    endpoint: str = "/x"
+
+    @property
+    def owner(self) -> int:
+        """The user; what a crash interrupted was the first one's."""
+        return self.user or 1
+
+    def group(self, by: str) -> Any:
+        day = int(self.at.timestamp()) // 86_400 * 86_400
+        return {"all": None, "user": self.owner, "model": self.model, "endpoint": self.endpoint, "day": day}[by]
 
     @property
     def tokens(self) -> int:
@@ -104,8 +124,8 @@ class Paper:
 
 
 @settings(max_examples=25, deadline=None)
-@given(steps=st.lists(STEP, max_size=30))
-def test_any_history_of_the_books_is_a_recount_in_decimal(steps: list[Any]) -> None:
+@given(steps=st.lists(STEP, max_size=30), questions=st.lists(QUESTION, min_size=1, max_size=8))
+def test_any_history_of_the_books_is_a_recount_in_decimal(steps: list[Any], questions: list[Any]) -> None:
     clock, ids, paper = FixedClock(), RequestIds(), Paper()
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "d", clock)
@@ -115,13 +135,12 @@ def test_any_history_of_the_books_is_a_recount_in_decimal(steps: list[Any]) -> N
         recorded: list[int] = []
         for kind, what in steps:
             if kind == "record":
-                user, model, prompt, response, cached = what
+                user, model, prompt, response, cached, endpoint = what
+                tokens = {"prompt_tokens": prompt, "response_tokens": response}
                 recorded.append(
-                    collector.record(
-                        user, model, "/x", prompt_tokens=prompt, response_tokens=response, cached=cached, duration_ms=5
-                    )
+                    collector.record(user, model, endpoint, **tokens, cached=cached, duration_ms=5)  # pyright: ignore[reportArgumentType]
                 )
-                entry = Entry(clock.now(), user, model, prompt, response, cached, None)
+                entry = Entry(clock.now(), user, model, prompt, response, cached, None, endpoint=endpoint)
                 entry.charge(paper.prices.get(model))
                 entry.recorded = (entry.cost, entry.saved)
                 paper.entries.append(entry)
@@ -175,6 +194,8 @@ def test_any_history_of_the_books_is_a_recount_in_decimal(steps: list[Any]) -> N
                     last = datetime.fromisoformat(retired[-1].day + "T00:00:00+00:00")
                     paper.gone_before = last + timedelta(days=1)
         compare(store, paper)
+        for question in questions:
+            ask(store, paper, *question)
         store.close()
 
 
@@ -207,3 +228,29 @@ def compare(store: Store, paper: Paper) -> None:
     assert stats["ratings"]["positive"] == sum(entry.rating == 1 for entry in paper.entries)
     assert stats["ratings"]["negative"] == sum(entry.rating == -1 for entry in paper.entries)
     assert stats["cache_hits"] == sum(entry.cached for entry in paper.entries)
+
+
+def ask(
+    store: Store,
+    paper: Paper,
+    ago: int,
+    length: int,
+    user: int | None,
+    model: str | None,
+    endpoint: str | None,
+    by: Any,
+) -> None:
+    end = store.clock.now() - timedelta(seconds=ago)
+    which = Filter(user_id=user, model=model, endpoint=endpoint)
+    with store.read() as connection:
+        window = figures.answerable(connection, Window(end - timedelta(seconds=length), end), by, which)
+        found = figures.sums(connection, window, by, which)
+    expected: defaultdict[Any, list[Entry]] = defaultdict(list)
+    for entry in paper.entries:
+        wanted = ((user, entry.owner), (model, entry.model), (endpoint, entry.endpoint))
+        if window.start <= entry.at < window.end and all(asked in (None, has) for asked, has in wanted):
+            expected[entry.group(by)].append(entry)
+    assert {group: sums.requests for group, sums in found.items()} == {g: len(many) for g, many in expected.items()}
+    for group, entries in expected.items():
+        assert found[group].total_nusd == sum((e.cost or Decimal(0) for e in entries), Decimal(0)) * 10**9
+        assert found[group].total_tokens == sum(entry.tokens for entry in entries)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemmapy.metrics.histogram import add, bin_of, merge, pack, percentile, value_of
+from gemmapy.metrics.histogram import (
+    NOTHING,
+    add,
+    bin_of,
+    combined,
+    counts_of,
+    lanes_of,
+    merge,
+    merge_packed,
+    pack,
+    pack_lanes,
+    percentiles,
+    place_of,
+    together,
+    value_of,
+)
 
 VALUES = st.lists(st.integers(0, 10**12), min_size=1, max_size=300)
 
@@ -27,30 +43,46 @@ def test_bins_are_in_the_order_of_their_values(value: int) -> None:
 def test_a_percentile_of_merged_histograms_is_that_of_all_values_within_1_percent(
     one: list[int], other: list[int], share: float
 ) -> None:
-    merged = Counter(map(bin_of, one)) + Counter(map(bin_of, other))
+    packed = [pack(Counter(place_of(2, value) for value in values)) for values in (one, other)]
     exact = sorted(one + other)[int(share * (len(one) + len(other) - 1))]
-    assert percentile(merged, share) == pytest.approx(exact, rel=0.01 + 1e-9)
+    assert percentiles(merge(packed)[2], (share,)) == [pytest.approx(exact, rel=0.01 + 1e-9)]
 
 
 def test_of_nothing_there_is_no_percentile() -> None:
-    assert percentile({}, 0.5) is None
-    assert percentile({3: 0}, 0.5) is None
+    assert percentiles(NOTHING[0], (0.5, 0.99)) == [None, None]
+    assert merge([pack({})]) == merge([]) == NOTHING
+    assert together([]) == NOTHING
 
 
-BINS = st.dictionaries(st.integers(-1, 1700), st.integers(0, 10**6), max_size=40)
+PLACES = st.tuples(st.integers(0, 3), st.integers(0, 2200)).map(lambda pair: pair[0] << 12 | pair[1])
+COUNTS = st.dictionaries(PLACES, st.integers(0, 10**6), max_size=80) | st.dictionaries(
+    PLACES, st.integers(0, 255), max_size=12
+)
 
 
-@given(st.lists(BINS, max_size=8))
+def whole(counts: Mapping[int, int]) -> dict[int, int]:
+    return {place: count for place, count in counts.items() if count}
+
+
+@given(st.lists(COUNTS, max_size=8))
 def test_packed_histograms_add_up_to_the_same_counts(many: list[dict[int, int]]) -> None:
     expected: Counter[int] = Counter()
-    for bins in many:
-        expected.update(bins)
-    assert merge(map(pack, many)) == {number: count for number, count in expected.items() if count}
-
-
-COUNTS = st.dictionaries(st.integers(-1, 1700), st.integers(1, 10**6), max_size=60)
+    for counts in many:
+        expected.update(counts)
+    merged = merge(map(pack, many))
+    assert counts_of(merged) == whole(expected)
+    assert pack_lanes(merged) == merge_packed([pack(counts) for counts in many]) == pack(expected)
+    assert together([lanes_of(counts) for counts in many]) == merged
 
 
 @given(COUNTS, COUNTS)
 def test_adding_to_a_packed_histogram_is_packing_both(one: dict[int, int], other: dict[int, int]) -> None:
     assert add(pack(one), other) == pack(Counter(one) + Counter(other))
+
+
+@given(COUNTS, COUNTS, COUNTS)
+def test_what_is_taken_away_is_gone_in_whatever_order(
+    one: dict[int, int], other: dict[int, int], third: dict[int, int]
+) -> None:
+    first = combined(combined(NOTHING, lanes_of(other), -1), merge([pack(one), pack(other)]))
+    assert counts_of(combined(first, lanes_of(third))) == whole(Counter(one) + Counter(third))

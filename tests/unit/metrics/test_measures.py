@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, fields
 from fractions import Fraction
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from gemmapy.metrics.measures import Sums, scaled
 
 counts = st.integers(0, 10**12)
-some_sums = st.tuples(*(counts for _ in fields(Sums))).map(lambda values: Sums(*values))
+some_sums = st.tuples(*(counts for _ in Sums._fields)).map(lambda values: Sums(*values))
 amounts = st.lists(st.integers(0, 10**15), max_size=20)
 
 MEASURES = ("avg_duration", "avg_tokens_per_sec", "error_rate", "cache_hit_rate", "satisfaction_rate")
@@ -48,8 +47,9 @@ def test_rates_and_averages_are_part_over_whole() -> None:
 
 @given(some_sums, some_sums)
 def test_sums_add_up_column_by_column(one: Sums, other: Sums) -> None:
-    assert astuple(one + other) == tuple(a + b for a, b in zip(astuple(one), astuple(other), strict=True))
+    assert tuple(one + other) == tuple(a + b for a, b in zip(one, other, strict=True))
     assert one + Sums() == one
+    assert (one + other).less(other) == one
 
 
 def test_spending_adds_up_column_by_column() -> None:

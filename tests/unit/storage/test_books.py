@@ -12,16 +12,17 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, select
 from tests.support.clock import FixedClock
 
 from gemmapy.core.errors import ConfigurationError, InvalidRequest, StorageUnavailable
 from gemmapy.core.ids import RequestIds
-from gemmapy.core.records import Cost, Intent, Outcome, Timings, Usage
+from gemmapy.core.records import Attempt, Cost, Intent, Outcome, Timings, Usage
 from gemmapy.storage import ledger, migrate
 from gemmapy.storage.store import Store
-from gemmapy.storage.tables import metadata, parse_time, time_text
+from gemmapy.storage.tables import llm_metrics, metadata, parse_time, time_text
 
 IDS = RequestIds()
 
@@ -44,6 +45,60 @@ def test_a_record_is_on_disk_when_it_is_acknowledged(store: Store, clock: FixedC
     other = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True)
     assert other.execute("SELECT id, total_tokens, cost_nusd FROM llm_metrics").fetchall() == [(metric_id, 12, 30)]
     other.close()
+
+
+def test_a_row_says_everything_of_its_request_in_the_column_of_that_name(store: Store, clock: FixedClock) -> None:
+    who = {"api_key_id": 31, "project_id": 32, "end_user": "eve", "client_request_id": "client-1"}
+    how = {"stream": True, "upstream": "ollama", "prompt_estimate": 9, "requested_model": "llama"}
+    of = Intent(IDS.new(), 1, "llama3", "/api/chat", clock.now(), **who, **how)  # pyright: ignore[reportArgumentType]
+    timings = Timings(101, ttft_ms=102, queue_ms=103, load_ms=104, prompt_ms=105, generation_ms=106)
+    tried = (Attempt("one", "llama", 0, 7, 3, 500, "upstream_error"), Attempt("ollama", "llama3", 10, 9))
+    log = msgspec.json.encode(tried).decode()
+    usage, cost = Usage(5, 7, 3, True), Cost(1, 10, 20, 3)
+    store.record(
+        Outcome(of, 502, usage, timings, "broke", "in two", "stop", True, cost, 33, 2, attempt_log=tried, speed_mtps=44)
+    )
+    with store.read() as connection:
+        row = dict(connection.execute(select(llm_metrics)).mappings().one())
+    assert row == {
+        **dict.fromkeys(("cached", "error", "stream", "estimated"), True),
+        "id": 1,
+        "user_id": 1,
+        "model": "llama3",
+        "endpoint": "/api/chat",
+        "request_id": of.request_id,
+        "prompt_tokens": 5,
+        "response_tokens": 7,
+        "total_tokens": 12,
+        "cached_prompt_tokens": 3,
+        "duration_ms": 101,
+        "ttft_ms": 102,
+        "queue_ms": 103,
+        "load_ms": 104,
+        "prompt_ms": 105,
+        "generation_ms": 106,
+        "tokens_per_second": 0.044,
+        "status": 502,
+        "error_code": "broke",
+        "error_message": "in two",
+        "finish_reason": "stop",
+        "created_at": clock.now(),
+        "started_at": clock.now(),
+        "cost_nusd": 33,
+        "prompt_cost_nusd": 10,
+        "response_cost_nusd": 20,
+        "saved_nusd": 33,
+        "price_id": 1,
+        "upstream": "ollama",
+        "attempts": 2,
+        "api_key_id": 31,
+        "project_id": 32,
+        "end_user": "eve",
+        "client_request_id": "client-1",
+        "requested_model": "llama",
+        "attempt_log": log,
+        "user_rating": None,
+    }
 
 
 def test_the_contracts_columns_come_first_and_in_its_order(store: Store) -> None:
