@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from gemmapy.config import Settings
     from gemmapy.metering.calculator import CostCalculator
     from gemmapy.metering.collector import MetricsCollector
+    from gemmapy.metering.finished import FinishedRequest
     from gemmapy.storage.store import Store
 
 __version__ = "0.1.0"
-__all__ = ["CostCalculator", "MetricsCollector", "Settings", "Store", "__version__", "create_app"]
+__all__ = ["CostCalculator", "FinishedRequest", "MetricsCollector", "Settings", "Store", "__version__", "create_app"]
 
 _HOMES = {
     "CostCalculator": "gemmapy.metering.calculator",
+    "FinishedRequest": "gemmapy.metering.finished",
     "MetricsCollector": "gemmapy.metering.collector",
     "Settings": "gemmapy.config",
     "Store": "gemmapy.storage.store",

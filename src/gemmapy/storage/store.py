@@ -7,7 +7,7 @@ makes them durable in batches.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,11 +137,16 @@ class Store:
         """Writes a metric row that nobody waits for: a refusal's, or one whose client has left."""
         self._writer.submit(Finish(outcome, admitted, None))
 
+    def record_all(self, outcomes: Sequence[Outcome]) -> list[int]:
+        """Writes metric rows and returns their ids once all are on disk. Blocks; not for the event loop."""
+        futures: list[Future[int]] = [Future() for _ in outcomes]
+        for outcome, future in zip(outcomes, futures, strict=True):
+            self._writer.submit(Finish(outcome, admitted=False, future=future))
+        return [future.result() for future in futures]
+
     def record(self, outcome: Outcome) -> int:
-        """Writes a metric row and returns its id once it is on disk. Blocks; not for the event loop."""
-        future: Future[int] = Future()
-        self._writer.submit(Finish(outcome, admitted=False, future=future))
-        return future.result()
+        """The same of one."""
+        return self.record_all([outcome])[0]
 
     def recover(self) -> int:
         """Records what writers that are gone left in flight as interrupted, once; returns how many there were."""

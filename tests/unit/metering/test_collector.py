@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.clock import FixedClock
 
-from gemmapy import MetricsCollector
+from gemmapy import FinishedRequest, MetricsCollector
 from gemmapy.core.errors import InvalidRequest, NotFound
 from gemmapy.core.ids import RequestIds, id_text
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
@@ -64,6 +65,34 @@ def test_a_record_is_a_row_with_every_column_of_the_contract(collector: MetricsC
     assert (row["cached"], row["error"], row["error_message"], row["user_rating"]) == (0, 0, None, None)
     assert row["created_at"] == "2026-11-24 10:00:00.000"
     assert row["cost_nusd"] == 10 * 100_000 // 1000 + 20 * 200_000 // 1000
+
+
+def test_many_at_once_are_rows_in_their_order(collector: MetricsCollector, store: Store) -> None:
+    many = [FinishedRequest(1, "llama2", "/x", prompt_tokens=n, duration_ms=5, cached=n % 2 == 1) for n in range(1_500)]
+    ids = collector.record_many(many)
+    assert ids == sorted(set(ids))
+    assert [(row["id"], row["prompt_tokens"], row["cached"]) for row in rows(store)] == [
+        (metric_id, n, n % 2) for n, metric_id in enumerate(ids)
+    ]
+    one_by_one = [int(n * Decimal("0.0001") / 1000 * 10**9) for n in range(0, 1_500, 2)]
+    assert sum(row["cost_nusd"] for row in rows(store)) == sum(one_by_one)
+    assert collector.get_dashboard_stats()["total_requests"] == 1_500
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (FinishedRequest(1, "llama2", "/x", duration_ms=-1), "duration_ms must be 0 or more, got -1"),
+        (FinishedRequest(1, "", "/x"), "model must have 1 to 200 characters, has 0"),
+        (FinishedRequest(99, "llama2", "/x"), "There is no user 99"),
+    ],
+)
+def test_of_many_with_a_bad_one_none_is_written(
+    collector: MetricsCollector, store: Store, bad: FinishedRequest, words: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        collector.record_many([FinishedRequest(1, "llama2", "/x"), bad])
+    assert rows(store) == []
 
 
 def test_a_failed_request_is_recorded_with_its_message_and_duration(collector: MetricsCollector, store: Store) -> None:
