@@ -61,6 +61,7 @@ from gemmapy.upstreams.breaker import Breaker, BreakerSettings
 from gemmapy.upstreams.catalogue import Catalogue
 from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer, LlamaCppSettings
+from gemmapy.upstreams.places import Places, QueueLimits
 from gemmapy.upstreams.transport import Limits, Transport
 from gemmapy.upstreams.upstream import Upstream
 
@@ -331,9 +332,10 @@ def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
     breaker = BreakerSettings(settings.breaker_failures, settings.breaker_window_s, settings.breaker_open_s)
     health = Health(Breaker(breaker))
+    places = _places(chosen, settings)
     if chosen.kind != "llamacpp":
         dialects = frozenset(chosen.dialects or ())
-        return Upstream(chosen.name, chosen.kind, chosen.address, key, dialects, health=health)
+        return Upstream(chosen.name, chosen.kind, chosen.address, key, dialects, health=health, places=places)
     defaults = LlamaCppSettings()
     embedded = EmbeddedServer(
         LlamaCppSettings(
@@ -344,7 +346,16 @@ def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
             context_per_slot=settings.model_context,
         )
     )
-    return Upstream(chosen.name, "llamacpp", None, embedded=embedded, health=health)
+    return Upstream(chosen.name, "llamacpp", None, embedded=embedded, health=health, places=places)
+
+
+def _places(chosen: UpstreamSettings, settings: Settings) -> Places:
+    count = settings.places if chosen.places is None else chosen.places
+    if count is None and chosen.kind == "llamacpp":
+        count = settings.model_slots
+    return Places(
+        count or None, QueueLimits(settings.queue_length, settings.queue_length_per_caller, settings.queue_wait_s)
+    )
 
 
 def _welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> None:

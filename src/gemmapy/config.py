@@ -54,6 +54,8 @@ class UpstreamSettings(BaseModel):
     api_key: SecretStr | None = None
     model_path: Path | None = None
     """`llamacpp` only: a GGUF file; without one, the SmolLM2-135M that comes with `gemmapy[local]`."""
+    places: int | None = Field(default=None, ge=0)
+    """How many requests it is asked at once, the others wait; 0: any number. None: as `places` says."""
     dialects: tuple[Literal["ollama", "openai"], ...] | None = None
     """What it speaks, where that is not what its kind speaks: an `ollama` that has no `/v1`, an `openai` that has."""
 
@@ -170,6 +172,14 @@ class Settings(BaseSettings):
     """Whether another attempt follows a time-out, after which the engine may still be at work."""
     fallbacks: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict[str, tuple[str, ...]])
     """By model, those that take its place where nobody can serve it, in this order."""
+    places: int | None = Field(default=None, ge=0)
+    """How many requests an upstream is asked at once, where it has no number of its own; 0: any. None: the embedded
+    model's slots, and any number of other upstreams."""
+    queue_length: int = Field(default=2_000, ge=0)
+    """How many requests may wait in front of one upstream."""
+    queue_length_per_caller: int = Field(default=500, ge=0)
+    queue_wait_s: float = Field(default=300, gt=0)
+    """How long they wait at most; who would wait longer is turned away at once."""
     breaker_failures: int = Field(default=5, ge=0)
     """After so many failures in `breaker_window_s`, if they are half of all, an upstream is left alone; 0: never."""
     breaker_window_s: float = Field(default=30, gt=0)

@@ -159,8 +159,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "content": content,
             },
             "404": error_response(endpoint.path, "No upstream has the model."),
+            "429": error_response(endpoint.path, "A limit of the caller's own; Retry-After says when to come back."),
             "502": error_response(endpoint.path, "The upstream failed."),
-            "503": error_response(endpoint.path, "The upstream cannot be reached, or the books cannot be written."),
+            "503": error_response(
+                endpoint.path,
+                "The upstream cannot be reached, too many wait for it (Retry-After), or the books cannot be written.",
+            ),
             "504": error_response(endpoint.path, "The upstream took too long."),
         },
     }

@@ -1,4 +1,4 @@
-"""What happens on the way to an answer: the cache, and the attempts. Figures since the start of this process."""
+"""What happens on the way to an answer: the cache, the queue, the attempts. Figures since the start of this process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gemmapy.api.services import Services, services
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import usd
 from gemmapy.upstreams.catalogue import spellings
+from gemmapy.upstreams.upstream import Upstream
 
 router = APIRouter()
 Use = Annotated[Services, Depends(services)]
@@ -82,6 +83,33 @@ class AttemptStats(TypedDict):
     recovered: int
     exhausted: int
     upstreams: list[UpstreamAttempts]
+
+
+class UpstreamQueue(TypedDict):
+    """`places` is how many requests it is asked at once (null: any number), `taken` how many it is now. `mean_s`: for
+    how long a place is held, lately. `waited` got a place after a wait, `left` gave up waiting; `refused_caller` were
+    turned away because of what their own caller had waiting (429), `refused_full` because of what others had (503)."""
+
+    name: str
+    places: int | None
+    taken: int
+    waiting: int
+    callers_waiting: int
+    mean_s: float | None
+    waited: int
+    left: int
+    refused_caller: int
+    refused_full: int
+
+
+class QueueStats(TypedDict):
+    """`length`, `length_per_caller` and `wait_s` are the settings: how many may wait in front of one upstream, and how
+    long."""
+
+    length: int
+    length_per_caller: int
+    wait_s: float
+    upstreams: list[UpstreamQueue]
 
 
 class Which(BaseModel):
@@ -159,6 +187,33 @@ async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG0
             )
             for upstream in use.catalogue.upstreams
         ],
+    )
+
+
+@router.get("/api/queue/stats", summary="Who waits in front of each upstream, and how it went", tags=["Health"])
+async def queue_stats(caller: SignedIn, use: Use) -> QueueStats:  # noqa: ARG001 - only who is known may ask
+    settings = use.settings
+    return QueueStats(
+        length=settings.queue_length,
+        length_per_caller=settings.queue_length_per_caller,
+        wait_s=settings.queue_wait_s,
+        upstreams=[_queue(upstream) for upstream in use.catalogue.upstreams],
+    )
+
+
+def _queue(upstream: Upstream) -> UpstreamQueue:
+    places, counts = upstream.places, upstream.places.counts
+    return UpstreamQueue(
+        name=upstream.name,
+        places=places.count,
+        taken=places.taken,
+        waiting=places.waiting,
+        callers_waiting=places.callers_waiting,
+        mean_s=None if places.mean_ms is None else round(places.mean_ms / 1000, 3),
+        waited=counts.waited,
+        left=counts.left,
+        refused_caller=counts.refused_caller,
+        refused_full=counts.refused_full,
     )
 
 

@@ -14,12 +14,14 @@ They are raised anywhere, and turned into the shape of the API that was called i
     ├── MethodNotAllowed 405
     ├── Conflict 409
     ├── TooManyRequests 429         come back after `retry_after_s`
+    │   └── LimitReached 429        a limit of the caller's own
     ├── UpstreamError 502           the server behind answered with garbage, or died
     │   ├── UpstreamUnreachable 503
     │   ├── UpstreamLost 502        it hung up before its answer was complete
     │   └── UpstreamTimeout 504
     ├── Unavailable 503             this gateway cannot take it now
     │   ├── Draining 503
+    │   ├── Overloaded 503          more than it can take: shed, and not written down
     │   └── StorageUnavailable 503
     └── ConfigurationError          the operator's mistake, found at the start; never reaches a client
 """
@@ -138,6 +140,14 @@ class TooManyRequests(GemmaPyError):
     default_hint = "Wait for the time that Retry-After names."
 
 
+class LimitReached(TooManyRequests):
+    """The caller has reached a limit of its own; others go on."""
+
+    code = "rate_limit_exceeded"
+    default = "You have reached your limit."
+    default_hint = "Wait for the time that Retry-After names; GET /api/limits shows your limits."
+
+
 class UpstreamError(GemmaPyError):
     """The server behind the gateway failed, or said something that is not an answer."""
 
@@ -183,6 +193,14 @@ class Draining(Unavailable):
 
     code = "draining"
     default = "The gateway is shutting down."
+
+
+class Overloaded(Unavailable):
+    """More is asked than can be answered in time, so this request is turned away at once."""
+
+    code = "overloaded"
+    default = "The gateway has more requests than it can take."
+    default_hint = "Try again after the time that Retry-After names."
 
 
 class StorageUnavailable(Unavailable):

@@ -32,6 +32,8 @@ class Ticket:
     """The prices at the moment of admission; they are used at the finish, whatever happens to prices between."""
     admitted_at: datetime
     price: Price | None
+    weight: float = 1.0
+    """The caller's share where requests wait."""
     durable: asyncio.Future[None] | None = None
     """Resolves once the in-flight row is on disk; None before that is begun."""
 
@@ -69,7 +71,7 @@ class Admission:
             price_id=None if price is None else price.id,
             prompt_estimate=asked.prompt_estimate,
         )
-        return Ticket(intent, route, book, now, price)
+        return Ticket(intent, route, book, now, price, caller.weight)
 
     def begin(self, ticket: Ticket) -> None:
         """Begins to write the in-flight row. Raises StorageUnavailable where the books take no more."""

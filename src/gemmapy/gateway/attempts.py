@@ -7,17 +7,19 @@ it went.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 
 from gemmapy.core.clock import Clock
-from gemmapy.core.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from gemmapy.core.errors import Overloaded, UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
 from gemmapy.core.records import Attempt
 from gemmapy.gateway import retrying
 from gemmapy.gateway.exchange import Exchange, prepare
 from gemmapy.gateway.retrying import RetryPolicy, RetryStats
 from gemmapy.gateway.routing import Route, Routing
 from gemmapy.gateway.tally import Tally
+from gemmapy.upstreams.places import Place
 from gemmapy.upstreams.transport import Answer, Transport
 from gemmapy.upstreams.upstream import Upstream
 
@@ -36,6 +38,17 @@ class Course:
     dispatched_ns: int | None = None
     """When the last attempt was sent."""
     log: list[Attempt] = field(default_factory=list[Attempt])
+    caller: Hashable = None
+    """In whose line it waits."""
+    weight: float = 1.0
+    place: Place | None = None
+    """At the upstream of the attempt that is under way, or in the queue for one."""
+
+    def leave(self, now_ns: int) -> None:
+        """Gives the place back; again changes nothing."""
+        if self.place is not None:
+            self.place.give_back(now_ns)
+            self.place = None
 
 
 class Opened:
@@ -96,17 +109,21 @@ class Attempts:
         """The first answer that will do, else the last refusal. The caller closes it.
 
         Raises UpstreamUnreachable, UpstreamLost, UpstreamTimeout or UpstreamError where the last attempt got none, and
-        InvalidRequest where the question cannot be put into the upstream's dialect.
+        InvalidRequest where the question cannot be put into the upstream's dialect, and LimitReached or Overloaded
+        where it would wait too long. The course holds a place until it is told to leave it.
         """
         self.stats.requests += 1
         wait_s = 0.0
         retries = 0
         while True:
-            result = await self._attempt(course, wait_s)
+            place = course.place or self.line_up(course)
+            failed = await self._turn(course, place) if place.is_waiting else None
+            result = failed or await self._attempt(course, wait_s)
             if isinstance(result, Opened):
                 if course.attempts > 1 or course.route.fallback_from is not None:
                     self.stats.recovered += result.refusal is None
                 return result
+            course.leave(self._clock.monotonic_ns())
             following = await self._following(course, result, retries)
             if following is None:
                 self.stats.exhausted += course.attempts > 1
@@ -117,6 +134,36 @@ class Attempts:
             if result.opened is not None:
                 result.opened.close()
             wait_s, retries = following
+
+    def line_up(self, course: Course) -> Place:
+        """Takes a place at the route's upstream, or one in the queue for it.
+
+        Raises LimitReached or Overloaded where that is full or the wait would be too long.
+        """
+        places = course.route.upstream.places
+        course.place = place = places.ask(course.caller, course.weight, self._clock.monotonic_ns())
+        return place
+
+    async def _turn(self, course: Course, place: Place) -> _Failed | None:
+        """Waits for the place; what has failed where its upstream has, meanwhile. Raises Overloaded after too long."""
+        upstream = course.route.upstream
+        limits = upstream.places.limits
+        try:
+            async with asyncio.timeout(limits.longest_wait_s):
+                await place.turn()
+        except TimeoutError:
+            if place.is_waiting:
+                again_s = upstream.places.wait_s(course.caller, course.weight)
+                raise Overloaded(
+                    f"No place at the model server was free in {limits.longest_wait_s:g} s.", retry_after_s=again_s or 1
+                ) from None
+        now_ns = self._clock.monotonic_ns()
+        if upstream.health.allows(now_ns):
+            return None
+        wait_s = upstream.health.breaker.retry_after_s(now_ns)
+        return _Failed(
+            UpstreamUnreachable(f"{upstream.title} failed while this request waited for it.", retry_after_s=wait_s)
+        )
 
     async def _following(self, course: Course, failed: _Failed, retries: int) -> tuple[float, int] | None:
         """Waits and turns to whom to ask next; how long was waited, and how many retries that makes with the model.

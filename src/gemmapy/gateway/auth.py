@@ -46,6 +46,8 @@ class Caller:
     projects: Mapping[str, int] = field(default_factory=dict[str, int])
     """Those whose requests may name them, id by name."""
     is_trusted: bool = False
+    weight: float = 1.0
+    """The user's share of an upstream where requests wait for it, beside others' 1."""
 
     @property
     def is_limited(self) -> bool:

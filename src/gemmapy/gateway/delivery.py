@@ -143,6 +143,7 @@ class Delivery:
 
     async def _whole(self, exchange: Exchange, answer: Answer) -> None:
         body = await answer.read(ANSWER_LIMIT)
+        self._course.leave(self._now_ns())  # before the disk and the client, who may be slow
         tally = self._course.tally
         tally.whole(body, self._now_ns())
         if tally.error is not None:
@@ -199,6 +200,7 @@ class Delivery:
                 if ready:  # also what came before a frame that is garbage
                     await self._start(answer.status, headers + self._notes)
                     await self._publish(b"".join(ready), headers)
+        self._course.leave(self._now_ns())
         ready = []
         rest = decoder.rest
         if rest.strip():

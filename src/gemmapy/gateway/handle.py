@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gemmapy.core.clock import Clock
-from gemmapy.core.errors import Draining, GemmaPyError, InvalidRequest, StorageUnavailable
+from gemmapy.core.errors import Draining, GemmaPyError, InvalidRequest, LimitReached, Overloaded, StorageUnavailable
 from gemmapy.core.ids import RequestIds, id_text
 from gemmapy.core.records import Outcome, Timings, Usage
 from gemmapy.gateway.admission import Admission, Ticket
@@ -145,7 +145,14 @@ class _Request:
         self._task = task
         self._client_left = False
         route = ticket.route
-        self._course = Course(route, ticket.intent.request_id, Tally.of(route.asked, route.upstream))
+        intent = ticket.intent
+        self._course = Course(
+            route,
+            intent.request_id,
+            Tally.of(route.asked, route.upstream),
+            caller=(intent.user_id, intent.end_user),
+            weight=ticket.weight,
+        )
         self._record = Record(gateway.store, gateway.clock, ticket, self._course)
         self._delivery = Delivery(gateway, ticket, self._course, self._record, reply)
         self._flight: Flight | None = None
@@ -192,20 +199,28 @@ class _Request:
 
     async def _ask(self) -> None:
         """Asks an upstream and passes its answer on."""
-        gateway, route = self._gateway, self._course.route
-        if self._ticket.durable is None:
-            gateway.admission.begin(self._ticket)
-        asked = route.asked
-        always_loaded = asked.endpoint.dialect == "ollama" and not route.upstream.speaks("ollama")
+        gateway, course = self._gateway, self._course
+        asked, upstream = course.route.asked, course.route.upstream
+        always_loaded = asked.endpoint.dialect == "ollama" and not upstream.speaks("ollama")
         if always_loaded and is_load(asked.endpoint.relayed_as, asked.body):
-            await route.upstream.ready(gateway.attempts.ready_timeout_s)
+            self._begin()
+            await upstream.ready(gateway.attempts.ready_timeout_s)
             await self._delivery.load()
             return
-        opened = await gateway.attempts.open(self._course)
+        gateway.attempts.line_up(course)  # first, since who is turned away here is not written down
         try:
-            await self._delivery.upstreams(opened)
+            self._begin()
+            opened = await gateway.attempts.open(course)
+            try:
+                await self._delivery.upstreams(opened)
+            finally:
+                opened.close()
         finally:
-            opened.close()
+            course.leave(gateway.clock.monotonic_ns())
+
+    def _begin(self) -> None:
+        if self._ticket.durable is None:
+            self._gateway.admission.begin(self._ticket)
 
     async def _lead(self, key: bytes) -> None:
         """Asks, for all who ask the same until it is answered."""
@@ -258,9 +273,9 @@ class _Request:
         if isinstance(failure, StorageUnavailable):
             if self._ticket.durable is not None:  # else it was never let in, and there is nowhere to write it down
                 record.write_unwatched(status, failure.code, failure.message)
-        else:
+        elif not isinstance(failure, Overloaded) or self._ticket.durable is not None:  # load that is shed is counted
             await record.write(status, failure.code, failure.message)
-        if not isinstance(failure, InvalidRequest):
+        if not isinstance(failure, InvalidRequest | LimitReached | Overloaded):
             _log.warning(
                 "a request failed",
                 request_id=id_text(self._ticket.intent.request_id),

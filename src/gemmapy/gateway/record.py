@@ -80,7 +80,9 @@ class Record:
         if refused_by_upstream and not tally.has_usage:
             usage = Usage()
         timings = tally.timings(now_ns)
-        if course.dispatched_ns is not None:
+        if course.dispatched_ns is None and not tally.complete:  # it never came to be asked
+            usage, timings = Usage(), replace(timings, queue_ms=timings.duration_ms)
+        elif course.dispatched_ns is not None:
             queue_ms = max(0, (course.dispatched_ns - course.route.asked.started_ns) // 1_000_000)
             timings = replace(timings, queue_ms=queue_ms)
         intent = self._intent()

@@ -76,7 +76,8 @@ class Catalogue:
 
     def states(self) -> list[dict[str, Any]]:
         """Each upstream's name, kind, whether it answers, why not, how many models it has, how many requests are under
-        way there, and whether its breaker lets requests through."""
+        way there, how many places it has (None: any number), how many wait for one, and whether its breaker lets
+        requests through."""
         now_ns = self._clock.monotonic_ns()
         return [
             {
@@ -86,6 +87,8 @@ class Catalogue:
                 "trouble": shelf.trouble,
                 "models": len(shelf.models),
                 "in_flight": shelf.upstream.health.in_flight,
+                "places": shelf.upstream.places.count,
+                "waiting": shelf.upstream.places.waiting,
                 "breaker": shelf.upstream.health.breaker.state(now_ns),
             }
             for shelf in self._shelves

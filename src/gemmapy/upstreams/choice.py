@@ -1,8 +1,8 @@
 """Which of the upstreams that have a model gets a request: one that works, knows the conversation, or is idle.
 
 Pure: candidates in, one out. A conversation goes where it began, so that the engine's prompt cache helps, unless that
-upstream is clearly busier than another. Where it begins is by rendezvous hashing: no table, and an upstream that comes
-or goes moves only its own share.
+upstream has no free place where another has, or is clearly busier. Where it begins is by rendezvous hashing: no table,
+and an upstream that comes or goes moves only its own share.
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ def choose(
     allowed = [upstream for upstream in allowed if upstream.name not in tried] or allowed
     allowed = [upstream for upstream in allowed if upstream.health.answers] or allowed
     allowed = [upstream for upstream in allowed if not upstream.health.rests(now_ns)] or allowed
-    least = min(allowed, key=lambda upstream: (upstream.health.in_flight, upstream.health.attempts))
+    allowed = [upstream for upstream in allowed if upstream.places.has_room] or allowed
+    least = min(allowed, key=lambda upstream: (_load(upstream), upstream.health.attempts))
     if prefix is None:
         return least
     home = max(allowed, key=lambda upstream: blake2b(upstream.name.encode(), digest_size=8, key=prefix).digest())
-    return least if home.health.in_flight - least.health.in_flight >= CLEARLY_BUSIER else home
+    return least if _load(home) - _load(least) >= CLEARLY_BUSIER else home
+
+
+def _load(upstream: Upstream) -> int:
+    """How many requests are under way there or wait for a place."""
+    return upstream.health.in_flight + upstream.places.waiting

@@ -11,6 +11,7 @@ import msgspec
 from gemmapy.core.errors import UpstreamError
 from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer
+from gemmapy.upstreams.places import Places
 from gemmapy.upstreams.transport import Headers, Transport
 
 Dialect = Literal["ollama", "openai"]
@@ -33,6 +34,7 @@ class Upstream:
     takes_stream_options: bool = True
     """False once it has refused a stream for `stream_options`, which it does not know."""
     health: Health = field(default_factory=Health)
+    places: Places = field(default_factory=Places)
 
     def __post_init__(self) -> None:
         if not self.dialects:

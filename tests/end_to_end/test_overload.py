@@ -1,0 +1,245 @@
+"""More than an upstream can take: who waits, who is turned away, and what becomes of places."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.gateway import Answered, RunningGateway, gateway
+from tests.support.scripted import Cut, Hold, Request, Script, ScriptedUpstream, Stall, ndjson, whole
+
+ASK: dict[str, Any] = {"model": "llama3", "prompt": "Hi", "stream": False}
+LINE = {"model": "llama3", "response": "Hi", "done": False}
+DONE = {"model": "llama3", "response": "", "done": True, "done_reason": "stop", "prompt_eval_count": 2, "eval_count": 1}
+PATIENCE_S = 10
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Waits for what another thread is about to do."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        threading.Event().wait(0.005)
+
+
+class Door:
+    """An upstream's answers, which wait until the test lets one through."""
+
+    def __init__(self, upstream: ScriptedUpstream, answer: Script | None = None) -> None:
+        self.held: list[Hold] = []
+        self.prompts: list[str] = []
+        self._answer = answer or whole({**DONE, "response": "Hi"})
+        upstream.on("/api/generate", self._handle)
+
+    def _handle(self, request: Request) -> Script:
+        hold = Hold()
+        self.held.append(hold)
+        self.prompts.append(request.json["prompt"])
+        return [hold, *self._answer]
+
+    def let_one_through(self) -> None:
+        until(lambda: bool(self.held))
+        self.held.pop(0).event.set()
+
+    def open(self, number: int) -> None:
+        for _ in range(number):
+            self.let_one_through()
+
+
+def places(running: RunningGateway) -> Any:
+    return running.services.catalogue.upstreams[0].places
+
+
+def user(running: RunningGateway, name: str) -> str:
+    """A new user's key."""
+    made = running.post("/api/admin/users", {"username": name, "password": "correct horse battery"}).json
+    return running.post(f"/api/admin/users/{made['id']}/keys", {"name": "test"}).json["key"]
+
+
+def ask(running: RunningGateway, prompt: str, key: str | None = "") -> Answered:
+    return running.post("/api/generate", {**ASK, "prompt": prompt}, key=key)
+
+
+def test_requests_wait_for_a_place_and_the_row_says_how_long(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1) as running, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, running, "one")
+        until(lambda: len(door.held) == 1)
+        second = pool.submit(ask, running, "two")
+        until(lambda: places(running).waiting == 1)
+        assert door.prompts == ["one"], "one place, one question"
+        assert running.get("/api/ollama/status").json["upstreams"][0]["waiting"] == 1
+        time.sleep(0.05)  # what is measured is time
+        door.open(2)
+        assert (first.result().status, second.result().status) == (200, 200)
+        rows = running.row(2) and running.rows()
+    assert rows[0]["queue_ms"] < 50 <= rows[1]["queue_ms"] <= rows[1]["duration_ms"]
+    assert (places(running).taken, places(running).waiting) == (0, 0)
+
+
+def test_one_callers_flood_lets_another_through_with_the_next_place(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=2) as running, ThreadPoolExecutor(40) as pool:
+        polite = user(running, "polite")
+        flood = [pool.submit(ask, running, "flood") for _ in range(30)]
+        until(lambda: places(running).waiting == 28)
+        one = pool.submit(ask, running, "polite", polite)
+        until(lambda: places(running).waiting == 29)
+        door.open(2)
+        until(lambda: len(door.prompts) == 4)
+        assert "polite" in door.prompts
+        door.open(29)
+        assert one.result().status == 200
+        assert {answer.result().status for answer in flood} == {200}
+
+
+def test_a_full_line_is_429_with_a_row_a_full_queue_503_without_and_both_say_when_to_come_back(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    door = Door(ollama)
+    limits = {"places": 1, "queue_length": 3, "queue_length_per_caller": 2}
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", **limits) as running, ThreadPoolExecutor(8) as pool:
+        keys = [user(running, name) for name in ("bob", "cy")]
+        waiting = [pool.submit(ask, running, "x") for _ in range(3)]
+        until(lambda: places(running).waiting == 2)
+        own = ask(running, "x")
+        assert (own.status, own.json) == (
+            429,
+            {"error": "You have 2 requests waiting for this model server; 2 may."},
+        )
+        assert int(own.headers["Retry-After"]) >= 1
+        openai = running.post("/v1/chat/completions", {"model": "llama3", "messages": []})
+        assert (openai.status, openai.json["error"]["type"]) == (429, "rate_limit_error")
+        assert openai.json["error"]["code"] == "rate_limit_exceeded"
+        contract = running.post("/api/ollama/generate", {**ASK, "use_cache": False})
+        assert (contract.status, contract.json["code"]) == (429, "rate_limit_exceeded")
+        assert "hint" in contract.json
+        waiting.append(pool.submit(ask, running, "x", keys[0]))
+        until(lambda: places(running).waiting == 3)
+        full = running.post("/v1/chat/completions", {"model": "llama3", "messages": []}, key=keys[1])
+        assert (full.status, full.json["error"]["type"]) == (503, "server_error")
+        assert full.json["error"]["code"] == "overloaded"
+        assert int(full.headers["Retry-After"]) >= 1
+        assert running.get("/api/health").status == running.get("/readyz").status == 200
+        door.open(4)
+        assert {answer.result().status for answer in waiting} == {200}
+        running.settle()
+        statuses = [(row["status"], row["error_code"]) for row in running.rows()]
+        assert sorted(statuses, key=str) == [(200, None)] * 4 + [(429, "rate_limit_exceeded")] * 3
+        assert running.in_flight() == 0
+
+
+def test_a_client_that_leaves_the_queue_gives_its_turn_up_and_is_charged_nothing(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    door = Door(ollama)
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1) as running, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, running, "one")
+        until(lambda: len(door.held) == 1)
+        leaving = _send(running, {**ASK, "prompt": "two"})
+        until(lambda: places(running).waiting == 1)
+        leaving.close()
+        until(lambda: places(running).waiting == 0)
+        third = pool.submit(ask, running, "three")
+        until(lambda: places(running).waiting == 1)
+        door.open(2)
+        assert (first.result().status, third.result().status) == (200, 200)
+        assert door.prompts == ["one", "three"]
+        running.settle()
+        left = next(row for row in running.rows() if row["status"] == 499)
+        assert (left["attempts"], left["prompt_tokens"], left["cost_nusd"]) == (0, None, None)
+        assert left["queue_ms"] == left["duration_ms"]
+
+
+@pytest.mark.parametrize("ending", [Stall(), Cut(), b"garbage\n"], ids=["client leaves", "cut", "garbage"])
+def test_a_stream_that_ends_badly_gives_its_place_back(tmp_path: Path, ollama: ScriptedUpstream, ending: Any) -> None:
+    ollama.on("/api/generate", ndjson(LINE, ending, finish=False))
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1) as running:
+        client = _send(running, {**ASK, "stream": True})
+        seen = b""
+        while b"Hi" not in seen:
+            seen += client.recv(65536)
+        client.close()
+        until(lambda: places(running).taken == 0)
+        ollama.on("/api/generate", whole(DONE))
+        assert ask(running, "next").status == 200
+
+
+def test_retries_take_a_place_each_and_none_while_they_pause(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    ollama.on("/api/generate", whole({"error": "busy"}, 503))
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1, retries=3, retry_wait_s=0.001) as running:
+        assert ask(running, "x").status == 503
+        assert (places(running).taken, places(running).waiting) == (0, 0)
+        ollama.on("/api/generate", whole(DONE))
+        with ThreadPoolExecutor(8) as pool:
+            assert {a.status for a in pool.map(lambda _: ask(running, "x"), range(16))} == {200}
+
+
+def test_who_waits_too_long_is_told_so_and_recorded(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    limits = {"places": 1, "queue_wait_s": 0.1}
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", **limits) as running, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, running, "one")
+        until(lambda: len(door.held) == 1)
+        late = ask(running, "two")
+        assert (late.status, late.json) == (503, {"error": "No place at the model server was free in 0.1 s."})
+        assert "Retry-After" in late.headers
+        row = running.row()
+        assert (row["status"], row["error_code"], row["attempts"]) == (503, "overloaded", 0)
+        door.open(1)
+        assert first.result().status == 200
+
+
+def test_those_who_share_an_answer_share_a_place_and_kept_ones_take_none(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    door = Door(ollama)
+    same = {**ASK, "options": {"temperature": 0}}
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", places=1, cache="on")
+    with started as running, ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(running.post, "/api/generate", same) for _ in range(5)]
+        until(lambda: len(running.services.gateway.running) == 5)
+        assert (places(running).taken, places(running).waiting) == (1, 0)
+        door.open(1)
+        assert {answer.result().status for answer in asked} == {200}
+        other = pool.submit(ask, running, "other")
+        until(lambda: places(running).taken == 1)
+        assert running.post("/api/generate", same).headers["X-GemmaPy-Cache"] == "hit"
+        door.open(1)
+        assert other.result().status == 200
+
+
+def _send(running: RunningGateway, body: dict[str, Any]) -> socket.socket:
+    """A client that has asked and reads nothing yet."""
+    raw = json.dumps(body).encode()
+    host, port = running.url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    head = f"POST /api/generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {running.key}\r\n"
+    client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw)
+    return client
+
+
+def test_the_queues_figures_say_what_happened(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", places=1, queue_length_per_caller=1)
+    with started as running, ThreadPoolExecutor(2) as pool:
+        assert running.get("/api/queue/stats").json["upstreams"][0]["mean_s"] is None
+        asked = [pool.submit(ask, running, "x") for _ in range(2)]
+        until(lambda: places(running).waiting == 1)
+        assert ask(running, "x").status == 429
+        figures = running.get("/api/queue/stats").json["upstreams"][0]
+        named = {name: figures[name] for name in ("name", "places", "taken", "waiting", "callers_waiting")}
+        assert named == {"name": "ollama", "places": 1, "taken": 1, "waiting": 1, "callers_waiting": 1}
+        door.open(2)
+        assert {answer.result().status for answer in asked} == {200}
+        figures = running.get("/api/queue/stats").json["upstreams"][0]
+        assert (figures["taken"], figures["waited"], figures["refused_caller"], figures["left"]) == (0, 1, 1, 0)
+        assert figures["mean_s"] > 0
+        assert running.get("/api/queue/stats", key=None).status == 401
