@@ -31,13 +31,16 @@ from gemmapy.api.server import Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
 from gemmapy.api.switch import Switch
 from gemmapy.config import COMPARED, OLLAMA_URL, Settings, UpstreamSettings
+from gemmapy.core.allowance import Allowance
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.attempts import Attempts
 from gemmapy.gateway.auth import Auth, load_secret
 from gemmapy.gateway.cache import AnswerCache, CacheLimits
+from gemmapy.gateway.door import Door
 from gemmapy.gateway.handle import Gateway
+from gemmapy.gateway.limits import Counters, Limits
 from gemmapy.gateway.retrying import RetryPolicy
 from gemmapy.gateway.routing import Routing
 from gemmapy.gateway.sharing import Sharing
@@ -62,7 +65,8 @@ from gemmapy.upstreams.catalogue import Catalogue
 from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer, LlamaCppSettings
 from gemmapy.upstreams.places import Places, QueueLimits
-from gemmapy.upstreams.transport import Limits, Transport
+from gemmapy.upstreams.transport import Limits as Patience
+from gemmapy.upstreams.transport import Transport
 from gemmapy.upstreams.upstream import Upstream
 
 READY_TIMEOUT_S = 120
@@ -156,8 +160,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         watch = RevisionWatch(store, {"people": auth.refresh, "prices": desk.refresh})
         watch.start()
         stack.callback(watch.stop)
-        limits = Limits(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
-        transport = Transport(limits)
+        patience = Patience(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
+        transport = Transport(patience)
         stack.push_async_callback(transport.close)
         upstreams = [_upstream(chosen, settings) for chosen in await choose(settings, transport)]
         for upstream in upstreams:
@@ -187,6 +191,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             transport=transport,
             clock=clock,
             max_body_bytes=settings.max_body_bytes,
+            door=Door(store, requests=settings.max_requests, body_bytes=settings.body_memory_bytes),
+            limits=_limits(settings, clock),
         )
         library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))
         collector = MetricsCollector(store, desk)
@@ -265,6 +271,7 @@ def create_app(services: Services) -> ASGIApp:
         Proxy(services.gateway, settings.client_timeout_s),
         create_api(services),
         Pages(settings.base_path),
+        services.gateway.door,
         base_path=settings.base_path,
         client_timeout_s=settings.client_timeout_s,
     )
@@ -281,6 +288,12 @@ def create_app(services: Services) -> ASGIApp:
             "X-GemmaPy-Cache",
             "X-GemmaPy-Model",
             "X-GemmaPy-Fallback",
+            "Retry-After",
+            *(
+                f"X-RateLimit-{what}-{kind}"
+                for what in ("Limit", "Remaining", "Reset")
+                for kind in ("Requests", "Tokens")
+            ),
         ],
     )
 
@@ -316,6 +329,16 @@ async def _answers(chosen: UpstreamSettings, transport: Transport) -> bool:
 def _sharing(settings: Settings, catalogue: Catalogue, clock: Clock) -> Sharing:
     limits = CacheLimits(int(settings.cache_mb * 1024 * 1024), settings.cache_entries, settings.cache_ttl_s)
     return Sharing(AnswerCache(limits, clock), catalogue, settings.cache, is_shared=settings.cache_shared)
+
+
+def _limits(settings: Settings, clock: Clock) -> Limits:
+    everyone = Allowance(
+        settings.limit_concurrent or None,
+        settings.limit_concurrent_per_model or None,
+        settings.limit_requests_per_minute or None,
+        settings.limit_tokens_per_minute or None,
+    )
+    return Limits(Counters(clock), clock, everyone, settings.limit_models)
 
 
 def _retry_policy(settings: Settings) -> RetryPolicy:

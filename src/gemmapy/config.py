@@ -180,6 +180,18 @@ class Settings(BaseSettings):
     queue_length_per_caller: int = Field(default=500, ge=0)
     queue_wait_s: float = Field(default=300, gt=0)
     """How long they wait at most; who would wait longer is turned away at once."""
+    limit_concurrent: int = Field(default=0, ge=0)
+    """Requests of each user at once, of those who have no limit of their own; 0, here and below: any number."""
+    limit_concurrent_per_model: int = Field(default=0, ge=0)
+    """Requests of each user at once with any one model."""
+    limit_requests_per_minute: int = Field(default=0, ge=0)
+    limit_tokens_per_minute: int = Field(default=0, ge=0)
+    limit_models: Annotated[dict[str, int], NoDecode] = Field(default_factory=dict[str, int])
+    """Requests at once with a model, of all users together."""
+    max_requests: int = Field(default=5_000, ge=1)
+    """LLM requests inside the gateway at once, waiting ones included; more are turned away."""
+    body_memory_mb: float | None = Field(default=None, gt=0)
+    """For the bodies of all requests together; None: four times the largest one."""
     breaker_failures: int = Field(default=5, ge=0)
     """After so many failures in `breaker_window_s`, if they are half of all, an upstream is left alone; 0: never."""
     breaker_window_s: float = Field(default=30, gt=0)
@@ -248,6 +260,23 @@ class Settings(BaseSettings):
                 raise ValueError(f"the models after {model!r} must be others than it, each once, and at least one")
         return value
 
+    @field_validator("limit_models", mode="before")
+    @classmethod
+    def _parse_limit_models(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [text.rpartition("=") for text in re.split(r"[,\s]+", value) if text]
+        if not all(model and number.isdecimal() for model, _, number in pairs):
+            raise ValueError(f"{value!r} is not MODEL=NUMBER, several with commas between them")
+        return {model: int(number) for model, _, number in pairs}
+
+    @field_validator("limit_models", mode="after")
+    @classmethod
+    def _check_limit_models(cls, value: dict[str, int]) -> dict[str, int]:
+        if not all(model and number >= 1 for model, number in value.items()):
+            raise ValueError("each model's number must be 1 or more")
+        return value
+
     @field_validator("trusted_proxies", mode="after")
     @classmethod
     def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -284,6 +313,19 @@ class Settings(BaseSettings):
             if path is not None and not path.is_file():
                 raise ValueError(f"there is no file {path}")
         return self
+
+    @model_validator(mode="after")
+    def _check_body_memory(self) -> Self:
+        if self.body_memory_mb is not None and self.body_memory_mb < 2 * self.max_body_mb:
+            least = 2 * self.max_body_mb
+            raise ValueError(
+                f"body_memory_mb must be at least twice max_body_mb, {least:g}, got {self.body_memory_mb:g}"
+            )
+        return self
+
+    @property
+    def body_memory_bytes(self) -> int:
+        return int((self.body_memory_mb or 4 * self.max_body_mb) * 1024 * 1024)
 
     @property
     def max_body_bytes(self) -> int:

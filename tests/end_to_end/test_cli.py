@@ -317,3 +317,25 @@ def test_a_failure_in_the_log_says_where_and_never_what_the_variables_held(tmp_p
     assert "Traceback" in ran.stderr
     assert "it failed" in ran.stderr
     assert "horse" not in ran.stdout + ran.stderr
+
+
+def test_limits_set_on_the_command_line_hold_in_a_gateway_that_runs(
+    running: RunningGateway, ollama: ScriptedUpstream, data: str, tmp_path: Path
+) -> None:
+    ollama.on("/api/generate", whole({"response": "Hi", "done": True}))
+    ask = {"model": "llama3", "prompt": "x", "stream": False}
+    said = run("user", "limit", "admin", "--requests", "1", "--weight", "2", "--data", data, cwd=tmp_path)
+    assert re.search(r"requests_per_minute +1\n", said)
+    assert re.search(r"weight +2\n", said)
+    assert re.search(r"concurrent +default\n", said)
+    deadline = time.monotonic() + 5
+    while not running.get("/api/limits").json["limits"]:
+        assert time.monotonic() < deadline
+    assert [running.post("/api/generate", ask).status for _ in range(2)] == [200, 429]
+    run("user", "limit", "admin", "--requests", "default", "--data", data, cwd=tmp_path)
+    run("key", "limit", "1", "--concurrent", "3", "--data", data, cwd=tmp_path)
+    while [entry["of"] for entry in running.get("/api/limits").json["limits"]] != ["key 1"]:
+        assert time.monotonic() < deadline
+    assert running.post("/api/generate", ask).status == 200
+    assert "neither" in run("user", "limit", "admin", "--requests", "many", "--data", data, cwd=tmp_path, code=2)
+    assert "neither" in run("user", "limit", "admin", "--weight", "0", "--data", data, cwd=tmp_path, code=2)

@@ -243,3 +243,115 @@ def test_the_queues_figures_say_what_happened(tmp_path: Path, ollama: ScriptedUp
         assert (figures["taken"], figures["waited"], figures["refused_caller"], figures["left"]) == (0, 1, 1, 0)
         assert figures["mean_s"] > 0
         assert running.get("/api/queue/stats", key=None).status == 401
+
+
+def test_a_models_limit_is_everybodys_together(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", limit_models="llama3=1")
+    with started as running, ThreadPoolExecutor(1) as pool:
+        other = user(running, "bob")
+        first = pool.submit(ask, running, "x")
+        until(lambda: len(door.held) == 1)
+        refused = ask(running, "x", other)
+        assert refused.json == {"error": "The limit of model llama3 is 1 requests at once; 1 are used."}
+        door.open(1)
+        assert first.result().status == 200
+
+
+def test_past_its_number_of_requests_the_gateway_turns_away_at_once_and_recovers(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    door = Door(ollama)
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", max_requests=5)
+    with started as running, ThreadPoolExecutor(8) as pool:
+        other, third = user(running, "bob"), user(running, "cy")
+        inside = [pool.submit(ask, running, "x") for _ in range(4)]
+        until(lambda: len(door.held) == 4)
+        own = ask(running, "x")
+        assert (own.status, own.headers["Retry-After"]) == (429, "1")
+        assert "Most are your own" in own.json["error"]
+        inside.append(pool.submit(ask, running, "x", other))
+        until(lambda: len(door.held) == 5)
+        full = ask(running, "x", third)
+        assert (full.status, full.headers["Retry-After"]) == (503, "1")
+        assert full.json == {"error": "5 requests are under way; 5 may be."}
+        assert running.get("/api/health").status == running.get("/readyz").status == 200
+        door.open(5)
+        assert {answer.result().status for answer in inside} == {200}
+        running.settle()
+        assert running.get("/api/queue/stats").json["gateway"]["shed"]["requests"] == 2
+        assert len(running.rows()) == 5, "load that is shed is counted, not written down"
+        ollama.on("/api/generate", whole(DONE))
+        assert ask(running, "x", third).status == 200
+
+
+def test_bodies_have_a_memory_of_their_own_and_small_requests_pass_all_the_same(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    ollama.on("/api/generate", whole(DONE))
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", max_body_mb=1, body_memory_mb=2)
+    with started as running:
+        other = user(running, "bob")
+        slow = [_begin(running, 1_000_000) for _ in range(3)]
+        for client in slow:
+            client.sendall(b"x" * 700_000)
+        rooms = running.services.gateway.door.bodies
+        until(lambda: rooms.used > 1_200_000 and running.services.gateway.door.shed.bodies > 0)
+        assert rooms.used <= 2 * 2**20
+        big = running.post("/api/generate", {**ASK, "prompt": "x" * 900_000}, key=other)
+        assert (big.status, big.headers["Retry-After"], big.headers["Connection"]) == (503, "1", "close")
+        assert ask(running, "small", other).status == 200
+        for client in slow:
+            client.close()
+        until(lambda: rooms.used == 0)
+        assert running.post("/api/generate", {**ASK, "prompt": "x" * 900_000}, key=other).status == 200
+
+
+def test_a_body_that_trickles_is_ended(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", client_timeout_s=0.3) as running:
+        client = _begin(running, 1_000)
+        began = time.monotonic()
+        client.settimeout(0.05)
+        said = b""
+        while not said:
+            assert time.monotonic() - began < 5
+            try:
+                client.sendall(b"x")
+                said = client.recv(4096)
+            except TimeoutError:
+                continue
+        assert said.startswith(b"HTTP/1.1 408 ")
+        client.close()
+
+
+def test_a_reader_that_stalls_is_cut_its_place_is_free_and_memory_stays_bounded(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    line = json.dumps({**LINE, "response": "x" * 4_000}).encode() + b"\n"
+    ollama.on("/api/generate", ndjson(*[line] * 10_000, DONE))  # 40 MB
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1, client_timeout_s=0.3) as running:
+        before = _rss_bytes()
+        stalled = _send(running, {**ASK, "stream": True})
+        until(lambda: places(running).taken == 1)
+        ollama_again = whole(DONE)
+        until(lambda: places(running).taken == 0)
+        assert _rss_bytes() - before < 25 * 2**20
+        ollama.on("/api/generate", ollama_again)
+        assert ask(running, "x").status == 200
+        running.settle()
+        assert 499 in [row["status"] for row in running.rows()]
+        stalled.close()
+
+
+def _rss_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def _begin(running: RunningGateway, length: int) -> socket.socket:
+    """A client that has sent a request's head and nothing of its body."""
+    host, port = running.url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    head = f"POST /api/generate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {running.key}\r\n"
+    client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode())
+    return client

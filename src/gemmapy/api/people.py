@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin, SignedIn, client_address, refuse_limited
@@ -91,6 +91,22 @@ class KeyChange(KeyLimits):
     name: Name | None = None
 
 
+class KeyLimitsSet(TypedDict):
+    """A key's limits beside its user's; null or 0: none."""
+
+    concurrent: int | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+
+
+class UserLimitsSet(KeyLimitsSet):
+    """A user's own limits; null: what the settings say of everybody, 0: none. `weight`: the share where requests wait,
+    null is 1."""
+
+    concurrent_per_model: int | None
+    weight: float | None
+
+
 class KeyEntry(TypedDict):
     id: int
     user_id: int
@@ -104,6 +120,7 @@ class KeyEntry(TypedDict):
     routes: list[str] | None
     project: str | None
     is_trusted: bool
+    limits: KeyLimitsSet
 
 
 class Keys(TypedDict):
@@ -151,10 +168,29 @@ class UserEntry(TypedDict):
     is_admin: bool
     created_at: datetime
     disabled: bool
+    limits: UserLimitsSet
 
 
 class Users(TypedDict):
     users: list[UserEntry]
+
+
+Limit = Annotated[StrictInt | None, Field(ge=0, le=10**12)]
+
+
+class KeyLimitsChange(_Body):
+    """What is left out stays; null and 0: none."""
+
+    concurrent: Limit = None
+    requests_per_minute: Limit = None
+    tokens_per_minute: Limit = None
+
+
+class UserLimitsChange(KeyLimitsChange):
+    """What is left out stays; null: what the settings say of everybody; 0: none."""
+
+    concurrent_per_model: Limit = None
+    weight: Annotated[StrictInt | StrictFloat | None, Field(ge=0.01, le=1000)] = None
 
 
 class NewUser(_Body):
@@ -174,6 +210,11 @@ class UserChange(_Body):
     password: StrictStr | None = Field(None, max_length=4096)
     is_admin: StrictBool | None = None
     disabled: StrictBool | None = None
+    limits: UserLimitsChange | None = None
+
+
+class KeyLimitsBody(_Body):
+    limits: KeyLimitsChange
 
 
 @router.get("/api/admin/users", summary="Admins: everyone")
@@ -201,10 +242,12 @@ def one_user(user_id: Id, caller: Admin, use: Use) -> UserEntry:  # noqa: ARG001
         return _user_entry(people.user(connection, user_id))
 
 
-@router.patch("/api/admin/users/{user_id}", summary="Admins: rename, disable, make an admin, set a password")
+@router.patch("/api/admin/users/{user_id}", summary="Admins: rename, disable, make an admin, set a password or limits")
 def edit_user(user_id: Id, body: UserChange, caller: Admin, use: Use) -> UserEntry:
     refuse_limited(caller)
-    changes: dict[str, Any] = body.model_dump(exclude_none=True)
+    changes: dict[str, Any] = body.model_dump(exclude_none=True, exclude={"limits"})
+    if body.limits is not None:
+        changes |= _limits_changed(body.limits)
     if "username" in changes:
         credentials.check_username(changes["username"])
     if "password" in changes:
@@ -232,6 +275,15 @@ def every_key(caller: Admin, use: Use) -> Keys:  # noqa: ARG001
 def make_key(user_id: Id, body: NewKeyBody, caller: Admin, use: Use) -> MadeKey:
     refuse_limited(caller)
     return _make_key(use, user_id, body)
+
+
+@router.patch("/api/admin/keys/{key_id}", summary="Admins: set a key's limits")
+def limit_key(key_id: Id, body: KeyLimitsBody, caller: Admin, use: Use) -> Done:
+    refuse_limited(caller)
+    changes = _limits_changed(body.limits)
+    use.store.write(lambda connection: people.edit_key(connection, key_id, changes))
+    use.auth.refresh()
+    return {"message": "The key's limits are set."}
 
 
 @router.delete("/api/admin/keys/{key_id}", summary="Admins: revoke anyone's key, at once")
@@ -307,7 +359,20 @@ def _user_entry(user: dict[str, Any]) -> UserEntry:
         "is_admin": user["is_admin"],
         "created_at": user["created_at"],
         "disabled": user["disabled_at"] is not None,
+        "limits": {
+            "weight": user["weight"],
+            "concurrent": user["limit_concurrent"],
+            "concurrent_per_model": user["limit_concurrent_per_model"],
+            "requests_per_minute": user["limit_requests_per_minute"],
+            "tokens_per_minute": user["limit_tokens_per_minute"],
+        },
     }
+
+
+def _limits_changed(limits: KeyLimitsChange) -> dict[str, Any]:
+    """The columns that the given limits go into."""
+    given = limits.model_dump(exclude_unset=True)
+    return {name if name == "weight" else f"limit_{name}": value for name, value in given.items()}
 
 
 def _edit_user(use: Services, user_id: int, changes: dict[str, Any]) -> None:
@@ -320,6 +385,8 @@ def _keys(use: Services, user_id: int | None) -> Keys:
     with use.store.read() as connection:
         listed = people.list_keys(connection, user_id)
     shown = KeyEntry.__annotations__
+    for key in listed:
+        key["limits"] = {name: key[f"limit_{name}"] for name in people.KEY_LIMITS}
     return {"keys": [KeyEntry(**{name: key[name] for name in shown}) for key in listed]}
 
 

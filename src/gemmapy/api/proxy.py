@@ -6,6 +6,7 @@ Called by the switch, past FastAPI: nothing here validates, copies or decodes mo
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +18,10 @@ from gemmapy.api.shapes import error_body, error_frame, error_headers, unexpecte
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, PayloadTooLarge
 from gemmapy.core.ids import id_text
 from gemmapy.gateway.asked import ENDPOINTS, Envelope
+from gemmapy.gateway.door import Visit
 from gemmapy.gateway.handle import Gateway, RawHeaders
 
+SLOWEST_BYTES_PER_S = 1024
 _log = structlog.stdlib.get_logger()
 
 
@@ -31,11 +34,25 @@ class AsgiReply:
         self._ids: RawHeaders = []
         self.started = False
         self.status = 0
+        self.has_body = False
+        """Whether the request's body was read to its end."""
 
     def identify(self, request_id: bytes, client_request_id: str | None) -> None:
         self._ids = [(b"x-request-id", id_text(request_id).encode())]
         if client_request_id is not None:
             self._ids.append((b"x-client-request-id", client_request_id.encode("latin-1", "replace")))
+
+    def note(self, headers: RawHeaders) -> None:
+        self._ids += headers
+
+    async def is_whole(self) -> bool:
+        """Whether the request's body is there to its end, read or not. For an answer that needs none of it."""
+        if not self.has_body:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    message = await self._receive()
+                    self.has_body = message["type"] == "http.request" and not message.get("more_body", False)
+        return self.has_body
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         self.started, self.status = True, status
@@ -75,8 +92,11 @@ class Proxy:
             )
             credential = presented(scope, self._gateway.auth)
 
-            async def body() -> bytes:
-                return await read_body(envelope, receive, self._gateway.max_body_bytes, self._client_timeout_s)
+            async def body(visit: Visit) -> bytes:
+                limit, timeout_s = self._gateway.max_body_bytes, self._client_timeout_s
+                whole = await read_body(envelope, receive, limit, timeout_s, visit)
+                reply.has_body = True
+                return whole
 
             await self._gateway.handle(envelope, credential, body, reply)
         except ClientLeft:
@@ -92,20 +112,26 @@ class ClientLeft(Exception):
     """The client was gone before its request was whole; there is nobody to tell."""
 
 
-async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """A request's whole body. Raises PayloadTooLarge, InvalidRequest where it stalls, ClientLeft."""
+async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s: float, visit: Visit) -> bytes:
+    """A request's whole body. Raises PayloadTooLarge, InvalidRequest where it stalls or trickles, ClientLeft, and what
+    `Visit.carry` does."""
     announced = envelope.header(b"content-length")
     too_large = PayloadTooLarge(f"The request body may have at most {limit} bytes.")
     if announced is not None and announced.isdigit() and int(announced) > limit:
         raise too_large
     pieces: list[bytes] = []
     size = 0
+    pace = Pace(timeout_s)
     while True:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(pace.left_s(size)):
                 message: Message = await receive()
         except TimeoutError:
-            slow = InvalidRequest(f"The request body did not go on for {timeout_s:g} s.", hint="Send it faster.")
+            slow = InvalidRequest(
+                f"The request body did not go on for {timeout_s:g} s, or by less than {SLOWEST_BYTES_PER_S} bytes a"
+                " second.",
+                hint="Send it faster.",
+            )
             slow.status, slow.code = 408, "request_timeout"
             raise slow from None
         if message["type"] == "http.disconnect":
@@ -114,9 +140,25 @@ async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s:
         size += len(piece)
         if size > limit:
             raise too_large
+        visit.carry(size)
         if not message.get("more_body", False):
             return b"".join([*pieces, piece]) if pieces else piece
         pieces.append(piece)
+
+
+class Pace:
+    """How long a sender may take to go on: `timeout_s` at most, and in all no longer than the slowest pace allows, or
+    one byte now and then would keep a connection for ever."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._now_s = asyncio.get_running_loop().time
+        self._began_s = self._now_s()
+
+    def left_s(self, size: int) -> float:
+        """For the next piece, where `size` bytes have come."""
+        due_s = self._began_s + self._timeout_s + size / SLOWEST_BYTES_PER_S
+        return max(0.0, min(self._timeout_s, due_s - self._now_s()))
 
 
 async def _tell(path: str, error: GemmaPyError, reply: AsgiReply) -> None:
@@ -125,7 +167,7 @@ async def _tell(path: str, error: GemmaPyError, reply: AsgiReply) -> None:
         return
     body = error_body(path, error)
     headers: list[Any] = [*error_headers(error), (b"content-length", str(len(body)).encode())]
-    if error.status in (408, 413):
-        headers.append((b"connection", b"close"))  # the rest of the body is still on its way
+    if error.status in (408, 413) or not await reply.is_whole():
+        headers.append((b"connection", b"close"))  # the rest of the body is still on its way, perhaps for ever
     await reply.start(error.status, headers)
     await reply.end(body)

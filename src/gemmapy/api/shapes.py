@@ -39,7 +39,7 @@ def error_frame(path: str, error: GemmaPyError) -> bytes:
 
 def error_headers(error: GemmaPyError) -> list[tuple[bytes, bytes]]:
     """What goes with an error's status."""
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/json"), *error.headers]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     if error.status == 401:

@@ -13,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemmapy.api.credential import CREDENTIAL
 from gemmapy.api.pages import PREFIX, Pages, joined, wants_page
-from gemmapy.api.proxy import Proxy
+from gemmapy.api.proxy import Pace, Proxy
 from gemmapy.api.rag import UPLOADS
+from gemmapy.core.errors import GemmaPyError
 from gemmapy.gateway.asked import ENDPOINTS
+from gemmapy.gateway.door import Door, Visit
 
 SMALL_BODY_BYTES = 4 * 1024 * 1024
 _KEY_PREFIX = "/k/"
@@ -30,8 +32,11 @@ OLLAMA_GREETING = b"Ollama is running"
 class Switch:
     """The ASGI application that uvicorn serves."""
 
-    def __init__(self, proxy: Proxy, api: ASGIApp, pages: Pages, *, base_path: str, client_timeout_s: float) -> None:
+    def __init__(
+        self, proxy: Proxy, api: ASGIApp, pages: Pages, door: Door, *, base_path: str, client_timeout_s: float
+    ) -> None:
         self._proxy = proxy
+        self._door = door
         self._pages = pages
         self._api = api
         self._base_path = base_path
@@ -57,29 +62,42 @@ class Switch:
             await _greet(scope, send)
         elif path in ("/", "/docs") or path.startswith(PREFIX):
             await self._pages(scope, send)
-        elif path.startswith("/api/blobs/") or (path == UPLOADS and scope["method"] == "POST"):
-            # Blobs go on as they come; documents have a limit of their own, which is told and not just enforced.
-            await self._api(scope, self._patient(receive, None), _private(send))
+        elif path.startswith("/api/blobs/"):  # these go on as they come
+            await self._api(scope, self._patient(receive, None, None), _private(send))
         else:
-            await self._api(scope, self._patient(receive, SMALL_BODY_BYTES), _private(send))
+            # Documents have a limit of their own, which is told and not just enforced.
+            limit = None if path == UPLOADS and scope["method"] == "POST" else SMALL_BODY_BYTES
+            visit = self._door.visitor()
+            try:
+                await self._api(scope, self._patient(receive, limit, visit), _private(send))
+            finally:
+                visit.leave()
 
-    def _patient(self, receive: Receive, limit: int | None) -> Receive:
-        """`receive` for a body of bounded length and pace; past either, the client counts as gone."""
+    def _patient(self, receive: Receive, limit: int | None, visit: Visit | None) -> Receive:
+        """`receive` for a body of bounded length and pace, for which there is memory; past any of these, the client
+        counts as gone."""
         size = 0
         complete = False
+        pace: Pace | None = None
 
         async def bounded() -> Message:
-            nonlocal size, complete
+            nonlocal size, complete, pace
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout(self._client_timeout_s):
+                pace = pace or Pace(self._client_timeout_s)
+                async with asyncio.timeout(pace.left_s(size)):
                     message = await receive()
             except TimeoutError:
                 return {"type": "http.disconnect"}
             size += len(message.get("body", b""))
             if limit is not None and size > limit:
                 return {"type": "http.disconnect"}
+            if visit is not None:
+                try:
+                    visit.carry(size)
+                except GemmaPyError:
+                    return {"type": "http.disconnect"}  # counted by the door
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 

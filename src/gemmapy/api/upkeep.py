@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -102,14 +103,51 @@ class UpstreamQueue(TypedDict):
     refused_full: int
 
 
+class DoorStats(TypedDict):
+    """How many LLM requests are inside, waiting ones included, what their bodies take beside 64 KiB each, and how many
+    records wait to be written. `shed` counts those that were turned away, by what was full; those where one caller had
+    filled it (429) are in `callers` too."""
+
+    requests: int
+    max_requests: int
+    body_bytes: int
+    max_body_bytes: int
+    writes_waiting: int
+    shed: dict[str, int]
+
+
 class QueueStats(TypedDict):
     """`length`, `length_per_caller` and `wait_s` are the settings: how many may wait in front of one upstream, and how
     long."""
+
+    gateway: DoorStats
 
     length: int
     length_per_caller: int
     wait_s: float
     upstreams: list[UpstreamQueue]
+
+
+class LimitState(TypedDict):
+    """`of` is whose limit it is (`user 3`, `key 7`), `kind` what it counts: `concurrent` requests, `requests` a minute
+    or `tokens` a minute. After `reset_s` all of it is free again."""
+
+    of: str
+    kind: str
+    limit: int
+    used: int
+    remaining: int
+    reset_s: float
+
+
+class LimitStates(TypedDict):
+    """`weight` is the caller's share where requests wait. `per_model` is how many of the user's may run at once with
+    any one model (null: any number), `models` how many of everybody's with those models that have a limit."""
+
+    weight: float
+    limits: list[LimitState]
+    per_model: int | None
+    models: dict[str, int]
 
 
 class Which(BaseModel):
@@ -192,12 +230,41 @@ async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG0
 
 @router.get("/api/queue/stats", summary="Who waits in front of each upstream, and how it went", tags=["Health"])
 async def queue_stats(caller: SignedIn, use: Use) -> QueueStats:  # noqa: ARG001 - only who is known may ask
-    settings = use.settings
+    settings, door = use.settings, use.gateway.door
     return QueueStats(
+        gateway=DoorStats(
+            requests=door.requests.used,
+            max_requests=door.requests.limit,
+            body_bytes=door.bodies.used,
+            max_body_bytes=door.bodies.limit,
+            writes_waiting=use.store.waiting,
+            shed=asdict(door.shed),
+        ),
         length=settings.queue_length,
         length_per_caller=settings.queue_length_per_caller,
         wait_s=settings.queue_wait_s,
         upstreams=[_queue(upstream) for upstream in use.catalogue.upstreams],
+    )
+
+
+@router.get("/api/limits", summary="Your limits, and what of them is used", tags=["People"])
+async def own_limits(caller: SignedIn, use: Use) -> LimitStates:
+    limits = use.gateway.limits
+    return LimitStates(
+        weight=caller.weight,
+        limits=[
+            LimitState(
+                of=standing.claim.subject,
+                kind=standing.claim.kind,
+                limit=standing.claim.limit,
+                used=standing.used,
+                remaining=standing.remaining,
+                reset_s=round(standing.reset_s, 3),
+            )
+            for standing in await limits.standing(caller)
+        ],
+        per_model=limits.of(caller).concurrent_per_model or None,
+        models=dict(limits.models),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemmapy.cli.options import Data, opened, table
+from gemmapy.cli.options import Concurrent, Data, Requests, Tokens, opened, table, whole
 from gemmapy.core.errors import NotFound
 from gemmapy.gateway import credentials
 from gemmapy.gateway.auth import new_key
@@ -82,6 +82,26 @@ def create(
 
         key_id = store.write(make)
     print(f"Key {key_id} of {user}, shown this once:\n{key}")
+
+
+@app.command("limit")
+def limit(
+    key_id: Annotated[int, typer.Argument(metavar="ID")],
+    concurrent: Concurrent = None,
+    requests: Requests = None,
+    tokens: Tokens = None,
+    data: Data = None,
+) -> None:
+    """Set a key's limits, which hold beside its user's. 0 and default: none of its own."""
+    given = {
+        "limit_concurrent": whole(concurrent),
+        "limit_requests_per_minute": whole(requests),
+        "limit_tokens_per_minute": whole(tokens),
+    }
+    changes = {name: value for name, value in given.items() if value != ""}
+    with opened(data) as store:
+        store.write(lambda connection: people.edit_key(connection, key_id, changes))
+    print(f"The limits of key {key_id} are set.")
 
 
 @app.command("revoke")

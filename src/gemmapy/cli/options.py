@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,38 @@ Moment = Annotated[
     datetime | None,
     typer.Option("--at", metavar="MOMENT", parser=parse_moment, help="A day, or a time with its zone (ISO 8601)."),
 ]
+
+
+Concurrent = Annotated[str | None, typer.Option(metavar="N", help="Requests at once.")]
+Requests = Annotated[str | None, typer.Option(metavar="N", help="Requests a minute.")]
+Tokens = Annotated[str | None, typer.Option(metavar="N", help="Tokens a minute.")]
+
+
+def whole(text: str | None) -> int | Literal[""] | None:
+    """A limit as it was given: a number, `default` for none of one's own, nothing at all for unchanged (`""`)."""
+    if text is None:
+        return ""
+    if text == "default":
+        return None
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor 'default'.")
+    return int(text)
+
+
+def share(text: str | None) -> float | Literal[""] | None:
+    """The same for a weight."""
+    try:
+        weight = float(text) if text not in (None, "default") else None
+    except ValueError:
+        weight = 0.0
+    if weight is not None and not 0.01 <= weight <= 1000:
+        raise typer.BadParameter(f"{text!r} is neither a number from 0.01 to 1000 nor 'default'.")
+    return "" if text is None else weight
+
+
+def said(value: float | None) -> str:
+    """A limit as it is shown."""
+    return "default" if value is None else f"{value:g}"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gemmapy.cli.options import Data, opened, table
+from gemmapy.cli.options import Concurrent, Data, Requests, Tokens, opened, said, share, table, whole
 from gemmapy.gateway import credentials
 from gemmapy.storage import people
 
@@ -100,6 +100,36 @@ def demote(username: Username, data: Data = None) -> None:
     """Make an admin a user."""
     _edit(username, {"is_admin": False}, data)
     print(f"{username} is no admin any more.")
+
+
+@app.command("limit")
+def limit(
+    username: Username,
+    concurrent: Concurrent = None,
+    per_model: Annotated[str | None, typer.Option(metavar="N", help="Requests at once with any one model.")] = None,
+    requests: Requests = None,
+    tokens: Tokens = None,
+    weight: Annotated[
+        str | None, typer.Option(metavar="W", help="The share where requests wait, beside others' 1.")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Set a user's limits, or show them where none is given. 0: no limit; default: what the settings say."""
+    given = {
+        "limit_concurrent": whole(concurrent),
+        "limit_concurrent_per_model": whole(per_model),
+        "limit_requests_per_minute": whole(requests),
+        "limit_tokens_per_minute": whole(tokens),
+        "weight": share(weight),
+    }
+    changes = {name: value for name, value in given.items() if value != ""}
+    with opened(data) as store:
+        now = store.clock.now()
+        if changes:
+            store.write(lambda c: people.edit_user(c, people.user_id_of(c, username), changes, now))
+        with store.read() as connection:
+            user = people.user(connection, people.user_id_of(connection, username))
+    table(("LIMIT", "VALUE"), [(name.removeprefix("limit_"), said(user[name])) for name in given])
 
 
 @app.command("delete")

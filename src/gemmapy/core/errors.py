@@ -28,6 +28,8 @@ They are raised anywhere, and turned into the shape of the API that was called i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GemmaPyError(Exception):
     """Something went wrong that GemmaPy has a name for."""
@@ -36,6 +38,8 @@ class GemmaPyError(Exception):
     code: str = "internal_error"
     default: str = "Something went wrong inside the gateway."
     default_hint: str = "Look for this request id in the gateway's log."
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """What else the client is told, in its answer's head."""
 
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, retry_after_s: float | None = None

@@ -16,6 +16,7 @@ from gemmapy.core.errors import Forbidden, StorageUnavailable
 from gemmapy.core.records import Intent
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.auth import Caller
+from gemmapy.gateway.limits import Taken
 from gemmapy.gateway.routing import Route, Routing
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.pricing import Price, PriceBook
@@ -34,6 +35,8 @@ class Ticket:
     price: Price | None
     weight: float = 1.0
     """The caller's share where requests wait."""
+    taken: Taken | None = None
+    """Of the caller's limits."""
     durable: asyncio.Future[None] | None = None
     """Resolves once the in-flight row is on disk; None before that is begun."""
 

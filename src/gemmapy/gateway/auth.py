@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
+from gemmapy.core.allowance import Allowance
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import GemmaPyError, Unauthorized
 from gemmapy.gateway import credentials
@@ -48,6 +49,10 @@ class Caller:
     is_trusted: bool = False
     weight: float = 1.0
     """The user's share of an upstream where requests wait for it, beside others' 1."""
+    allowance: Allowance | None = None
+    """The user's own limits."""
+    key_allowance: Allowance | None = None
+    """The key's, which hold beside the user's."""
 
     @property
     def is_limited(self) -> bool:
@@ -228,6 +233,9 @@ class Auth:
             project_id=key["project_id"],
             projects=roll.projects[user["id"]],
             is_trusted=key["is_trusted"],
+            weight=user["weight"],
+            allowance=user["allowance"],
+            key_allowance=key["allowance"],
         )
 
     def _by_token(self, token: str) -> tuple[Caller, Claims] | None:
@@ -247,7 +255,15 @@ class Auth:
             return None
         if user["sessions_from"] is not None and claims.signed_in_at < user["sessions_from"]:
             return None  # the sign-in counts, so that a token that is being renewed at this very moment is void too
-        return Caller(user["id"], user["username"], user["is_admin"], projects=roll.projects[user["id"]]), claims
+        caller = Caller(
+            user["id"],
+            user["username"],
+            user["is_admin"],
+            projects=roll.projects[user["id"]],
+            weight=user["weight"],
+            allowance=user["allowance"],
+        )
+        return caller, claims
 
     def _used(self, key_id: int, now: datetime) -> None:
         """Notes that a key was used; written down at most once a minute, by a thread of its own."""

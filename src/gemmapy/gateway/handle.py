@@ -22,7 +22,9 @@ from gemmapy.gateway.attempts import Attempts, Course
 from gemmapy.gateway.auth import Auth, Caller
 from gemmapy.gateway.cache import NOTHING_YET, AnswerCache, Entry
 from gemmapy.gateway.delivery import Delivery
+from gemmapy.gateway.door import Door, Visit
 from gemmapy.gateway.flight import Flight
+from gemmapy.gateway.limits import Limits
 from gemmapy.gateway.record import CLIENT_LEFT, Record
 from gemmapy.gateway.reply import RawHeaders, Reply
 from gemmapy.gateway.sharing import Sharing
@@ -50,6 +52,8 @@ class Gateway:
         transport: Transport,
         clock: Clock,
         max_body_bytes: int,
+        door: Door,
+        limits: Limits,
     ) -> None:
         self.auth = auth
         self.admission = admission
@@ -59,6 +63,8 @@ class Gateway:
         self.transport = transport
         self.clock = clock
         self.max_body_bytes = max_body_bytes
+        self.door = door
+        self.limits = limits
         self.ids = RequestIds()
         self.running: set[asyncio.Task[None]] = set()
         self.draining = False
@@ -70,7 +76,7 @@ class Gateway:
         return self.sharing.cache
 
     async def handle(
-        self, envelope: Envelope, credential: str | None, body: Callable[[], Awaitable[bytes]], reply: Reply
+        self, envelope: Envelope, credential: str | None, body: Callable[[Visit], Awaitable[bytes]], reply: Reply
     ) -> None:
         """Answers one request. Raises GemmaPyError, recorded already, for the caller to put in the client's dialect."""
         request_id = self.ids.new()
@@ -78,23 +84,32 @@ class Gateway:
         caller = self.auth.identify(credential)
         if self.draining:
             raise Draining(retry_after_s=5)
-        await self.serve(caller, envelope, request_id, body, reply)
+        visit = self.door.enter(caller.user_id)
+        try:
+            await self.serve(caller, envelope, request_id, body, reply, visit, is_limited=True)
+        finally:
+            visit.leave()
 
     async def serve(
         self,
         caller: Caller,
         envelope: Envelope,
         request_id: bytes,
-        body: Callable[[], Awaitable[bytes]],
+        body: Callable[[Visit], Awaitable[bytes]],
         reply: Reply,
+        visit: Visit,
+        *,
+        is_limited: bool = False,
     ) -> None:
         """The same for a caller who is known: those who ask from inside the gateway begin here."""
         task = asyncio.current_task()
         assert task is not None
         self.running.add(task)
         try:
-            asked = read(envelope, await body(), self.max_body_bytes)
-            ticket = await self._admit(caller, asked, request_id)
+            asked = read(envelope, await body(visit), self.max_body_bytes)
+            ticket = await self._admit(caller, asked, request_id, is_limited=is_limited)
+            if ticket.taken is not None:
+                reply.note(ticket.taken.headers)
             await _Request(self, ticket, reply, task).run()
         finally:
             self.running.discard(task)
@@ -110,13 +125,18 @@ class Gateway:
         if self.running:
             await asyncio.wait(self.running, timeout=5)
 
-    async def _admit(self, caller: Caller, asked: Asked, request_id: bytes) -> Ticket:
+    async def _admit(self, caller: Caller, asked: Asked, request_id: bytes, *, is_limited: bool) -> Ticket:
         """Lets it in, or writes down that it was refused."""
+        taken = None
         try:
+            if is_limited:
+                taken = await self.limits.take(caller, asked)
             if asked.endpoint.is_grounded and self.ground is not None:
                 self.admission.check(caller, asked)
                 asked = await self.ground(caller, asked)
-            return await self.admission.admit(caller, asked, request_id)
+            ticket = await self.admission.admit(caller, asked, request_id)
+            ticket.taken, taken = taken, None
+            return ticket
         except (StorageUnavailable, InvalidRequest):
             raise  # nowhere to write it down; nothing that could be read
         except GemmaPyError as refusal:
@@ -133,6 +153,9 @@ class Gateway:
                 admitted=False,
             )
             raise
+        finally:
+            if taken is not None:
+                taken.give_back(0)
 
 
 class _Request:
@@ -178,6 +201,8 @@ class _Request:
         finally:
             self._client_left = True  # what the watcher sees from here on is of no interest
             watcher.cancel()
+            if self._ticket.taken is not None:
+                self._ticket.taken.give_back(self._record.tokens)
 
     async def _answer(self) -> None:
         """From the cache, along with somebody who asked the same just now, or from an upstream."""

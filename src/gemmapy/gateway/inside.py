@@ -10,6 +10,7 @@ import asyncio
 from gemmapy.core.errors import UpstreamError
 from gemmapy.gateway.asked import Endpoint, Envelope
 from gemmapy.gateway.auth import Caller
+from gemmapy.gateway.door import Visit
 from gemmapy.gateway.handle import Gateway, RawHeaders
 
 
@@ -23,6 +24,9 @@ class _Gathered:
 
     def identify(self, request_id: bytes, client_request_id: str | None) -> None:
         """Nobody looks at the head."""
+
+    def note(self, headers: RawHeaders) -> None:
+        """Nor at what else it would say."""
 
     async def start(self, status: int, headers: RawHeaders) -> None:  # noqa: ARG002
         self.started, self.status = True, status
@@ -48,11 +52,13 @@ async def ask(gateway: Gateway, caller: Caller, endpoint: Endpoint, body: bytes)
     envelope = Envelope(endpoint, headers, clock.now(), clock.monotonic_ns())
     gathered = _Gathered()
 
-    async def sent() -> bytes:
+    async def sent(_visit: Visit) -> bytes:
         return body
 
     # A task of its own: the gateway ends requests by cancelling their tasks, and this must not end its caller's.
-    await asyncio.create_task(gateway.serve(caller, envelope, gateway.ids.new(), sent, gathered))
+    # Not counted against its caller's limits, nor at the door: it is a part of what was let in, or the gateway's doing.
+    serving = gateway.serve(caller, envelope, gateway.ids.new(), sent, gathered, gateway.door.visitor())
+    await asyncio.create_task(serving)
     if gathered.status != 200:
         raise UpstreamError(f"The model server answered {gathered.status} where an answer was expected.")
     return b"".join(gathered.pieces)

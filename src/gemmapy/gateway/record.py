@@ -36,6 +36,8 @@ class Record:
         """The answer that was given from the cache, or from another request's, in place of one of its own."""
         self.first_shared_ns: int | None = None
         """When the first of it went out."""
+        self.tokens = 0
+        """Used, as the row says; an answer from the cache uses none."""
         self.client_left = False
         """The client is gone, but others wait for the same answer; it is recorded as what was answered, with 499."""
 
@@ -90,6 +92,7 @@ class Record:
         cost = None
         if price is not None and usage.total_tokens is not None:
             cost = cost_of(price, usage, timings.compute_ms)
+        self.tokens = usage.total_tokens or 0
         if self.client_left and status == 200:
             status, message = CLIENT_LEFT, "The client left before its answer was complete; others waited for the same."
         return Outcome(

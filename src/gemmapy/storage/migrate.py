@@ -20,7 +20,7 @@ from gemmapy.storage import rollups
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
+HEAD = "0008"
 _log = structlog.stdlib.get_logger()
 
 

@@ -14,13 +14,17 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from gemmapy.core.allowance import Allowance
 from gemmapy.core.errors import Conflict, InvalidRequest, NotFound
 from gemmapy.storage import documents
 from gemmapy.storage.revisions import count_up
 from gemmapy.storage.tables import api_keys, project_members, projects, users
 
 PEOPLE = "people"
-_SHOWN_USER = (users.c.id, users.c.username, users.c.is_admin, users.c.created_at, users.c.disabled_at)
+USER_LIMITS = ("concurrent", "concurrent_per_model", "requests_per_minute", "tokens_per_minute")
+KEY_LIMITS = ("concurrent", "requests_per_minute", "tokens_per_minute")
+_USER_LIMITS = (users.c.weight, *(users.c[f"limit_{name}"] for name in USER_LIMITS))
+_SHOWN_USER = (users.c.id, users.c.username, users.c.is_admin, users.c.created_at, users.c.disabled_at, *_USER_LIMITS)
 _KEY_COLUMNS = tuple(column for column in api_keys.columns if column.name != "key_hash")
 
 
@@ -100,7 +104,7 @@ def create_user(
 
 
 def edit_user(connection: Connection, user_id: int, changes: Mapping[str, Any], now: datetime) -> None:
-    """Changes `username`, `password_hash`, `is_admin` or `disabled` (bool).
+    """Changes `username`, `password_hash`, `is_admin`, `disabled` (bool), `weight` or limits (`limit_...`).
 
     A new password, or being disabled, voids the login tokens given before. Raises NotFound, InvalidRequest where the
     name is taken, Conflict where nobody would be left who can administer.
@@ -118,6 +122,7 @@ def edit_user(connection: Connection, user_id: int, changes: Mapping[str, Any], 
         values["disabled_at"] = now if changes["disabled"] else None
         if changes["disabled"]:
             values["sessions_from"] = now
+    values |= {column.name: changes[column.name] for column in _USER_LIMITS if column.name in changes}
     if values:
         connection.execute(update(users).where(users.c.id == user_id).values(values))
         _check_an_admin_is_left(connection)
@@ -218,7 +223,8 @@ def list_keys(connection: Connection, user_id: int | None = None) -> list[dict[s
 
 
 def edit_key(connection: Connection, key_id: int, changes: Mapping[str, Any], user_id: int | None = None) -> None:
-    """Changes `name`, `expires_at`, `models`, `routes` or `project_id`. Raises NotFound where it is not the user's."""
+    """Changes `name`, `expires_at`, `models`, `routes`, `project_id` or limits (`limit_...`). Raises NotFound where it
+    is not the user's."""
     values = dict(changes)
     for name in ("models", "routes"):
         if values.get(name) is not None:
@@ -352,19 +358,30 @@ def roll(connection: Connection) -> Roll:
     known = {
         row["id"]: dict(row)
         for row in connection.execute(
-            select(users.c.id, users.c.username, users.c.is_admin, users.c.sessions_from).where(
+            select(users.c.id, users.c.username, users.c.is_admin, users.c.sessions_from, *_USER_LIMITS).where(
                 users.c.disabled_at.is_(None), users.c.deleted_at.is_(None)
             )
         ).mappings()
     }
+    for entry in known.values():
+        entry["weight"] = entry["weight"] or 1.0
+        entry["allowance"] = _allowance(entry, USER_LIMITS)
     keys = {
         row["key_hash"]: _with_lists(dict(row))
         for row in connection.execute(select(api_keys).where(api_keys.c.revoked_at.is_(None))).mappings()
         if row["user_id"] in known
     }
+    for entry in keys.values():
+        entry["allowance"] = _allowance(entry, KEY_LIMITS)
     mine: dict[int, dict[str, int]] = {user_id: {} for user_id in known}
     for entry in list_projects(connection):
         for user_id, own in mine.items():
             if known[user_id]["is_admin"] or user_id in entry["members"]:
                 own[entry["name"]] = entry["id"]
     return Roll(known, keys, mine)
+
+
+def _allowance(row: Mapping[str, Any], limits: Sequence[str]) -> Allowance | None:
+    """A user's or a key's own limits; None where there are none."""
+    allowance = Allowance(**{name: row[f"limit_{name}"] for name in limits})
+    return None if allowance.is_empty else allowance

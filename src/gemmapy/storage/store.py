@@ -96,6 +96,11 @@ class Store:
         """Why nothing can be written at this moment; None where all is well."""
         return self._writer.trouble
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written, about."""
+        return self._writer.waiting
+
     @contextmanager
     def read(self) -> Generator[Connection]:
         """A connection for reading, with one consistent view of the database until it is left."""

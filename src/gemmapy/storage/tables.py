@@ -112,6 +112,11 @@ users = Table(
     Column("disabled_at", UtcTime),
     Column("deleted_at", UtcTime),
     Column("sessions_from", UtcTime),  # login tokens issued before are void: password change, sign-out everywhere
+    Column("weight", Float),  # its share where requests wait, and its limits; NULL: what the settings say of everybody
+    Column("limit_concurrent", Integer),
+    Column("limit_concurrent_per_model", Integer),
+    Column("limit_requests_per_minute", Integer),
+    Column("limit_tokens_per_minute", Integer),
     sqlite_autoincrement=True,  # ids are never reused
 )
 
@@ -148,6 +153,9 @@ api_keys = Table(
     Column("routes", Text),  # JSON list of path prefixes; NULL is all
     Column("project_id", _Id, ForeignKey("projects.id")),
     Column("is_trusted", Boolean, nullable=False, server_default=text("0")),  # may name its requests' end users
+    Column("limit_concurrent", Integer),  # limits of its own, beside its user's
+    Column("limit_requests_per_minute", Integer),
+    Column("limit_tokens_per_minute", Integer),
     sqlite_autoincrement=True,
 )
 
