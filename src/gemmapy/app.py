@@ -165,6 +165,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         stack.push_async_callback(transport.close)
         upstreams = [_upstream(chosen, settings) for chosen in await choose(settings, transport)]
         for upstream in upstreams:
+            upstream.places.others = [other.places for other in upstreams if other is not upstream]
+            upstream.places.works = upstream.health.works
             if upstream.embedded is not None:
                 stack.push_async_callback(upstream.embedded.stop)
                 await upstream.embedded.start()

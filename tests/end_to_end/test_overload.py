@@ -182,6 +182,27 @@ def test_retries_take_a_place_each_and_none_while_they_pause(tmp_path: Path, oll
             assert {a.status for a in pool.map(lambda _: ask(running, "x"), range(16))} == {200}
 
 
+def test_who_waits_for_one_server_goes_to_another_that_is_free_first(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    with ScriptedUpstream() as second:
+        doors = Door(ollama), Door(second)
+        started = gateway(tmp_path / "d", f"one:ollama={ollama.url}", f"two:ollama={second.url}", places=1)
+        with started as running, ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask, running, "x") for _ in range(2)]
+            until(lambda: all(len(door.held) == 1 for door in doors))
+            asked.append(pool.submit(ask, running, "third"))
+            upstreams = running.services.catalogue.upstreams
+            until(lambda: sum(upstream.places.waiting for upstream in upstreams) == 1)
+            waits_at = next(place for place, upstream in enumerate(upstreams) if upstream.places.waiting)
+            doors[1 - waits_at].open(1)
+            until(lambda: "third" in doors[1 - waits_at].prompts)
+            doors[waits_at].open(1)
+            doors[1 - waits_at].open(1)
+            assert {answer.result().status for answer in asked} == {200}
+            running.settle()
+            served = sorted(row["upstream"] for row in running.rows())
+            assert served == (["one", "two", "two"] if waits_at == 0 else ["one", "one", "two"])
+
+
 def test_who_waits_too_long_is_told_so_and_recorded(tmp_path: Path, ollama: ScriptedUpstream) -> None:
     door = Door(ollama)
     limits = {"places": 1, "queue_wait_s": 0.1}

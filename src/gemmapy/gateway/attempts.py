@@ -140,12 +140,17 @@ class Attempts:
 
         Raises LimitReached or Overloaded where that is full or the wait would be too long.
         """
-        places = course.route.upstream.places
-        course.place = place = places.ask(course.caller, course.weight, self._clock.monotonic_ns())
+        route = course.route
+        course.place = place = route.upstream.places.ask(course.caller, course.weight, self._clock.monotonic_ns())
+        if place.is_waiting and len(route.candidates) > 1:
+            place.elsewhere = [upstream.places for upstream in route.candidates]
         return place
 
     async def _turn(self, course: Course, place: Place) -> _Failed | None:
-        """Waits for the place; what has failed where its upstream has, meanwhile. Raises Overloaded after too long."""
+        """Waits for the place, which may be at another upstream in the end; what has failed where that has, meanwhile.
+
+        Raises Overloaded after too long.
+        """
         upstream = course.route.upstream
         limits = upstream.places.limits
         try:
@@ -157,6 +162,9 @@ class Attempts:
                 raise Overloaded(
                     f"No place at the model server was free in {limits.longest_wait_s:g} s.", retry_after_s=again_s or 1
                 ) from None
+        if place.places is not upstream.places:
+            upstream = next(other for other in course.route.candidates if other.places is place.places)
+            course.route.upstream = upstream
         now_ns = self._clock.monotonic_ns()
         if upstream.health.allows(now_ns):
             return None

@@ -33,15 +33,13 @@ class Room:
     _of: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
 
     def take(self, caller: Hashable, amount: int) -> Literal["taken", "own", "full"]:
-        """Takes it, or says whose fault it is that it cannot."""
+        """Takes it, or says why it cannot: most of what is used is the caller's own, or it is not."""
         free = self.limit - self.used - amount
-        own = self._of.get(caller, 0) + amount
-        if free < 0:
-            return "full"
-        if own > GENEROSITY * free + 1:
-            return "own"
+        own = self._of.get(caller, 0)
+        if free < 0 or own + amount > GENEROSITY * free + 1:
+            return "own" if 2 * own > self.used else "full"
         self.used += amount
-        self._of[caller] = own
+        self._of[caller] = own + amount
         return "taken"
 
     def give_back(self, caller: Hashable, amount: int) -> None:

@@ -29,6 +29,10 @@ class Health:
     def allows(self, now_ns: int) -> bool:
         return self.breaker.allows(now_ns)
 
+    def works(self, now_ns: int) -> bool:
+        """Whether nothing speaks against it."""
+        return self.answers and self.allows(now_ns) and not self.rests(now_ns)
+
     def rests(self, now_ns: int) -> bool:
         return now_ns < self.rests_until_ns
 

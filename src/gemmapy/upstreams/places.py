@@ -10,14 +10,16 @@ The cost is the time for which a place is held, since that is what one keeps fro
 is granted, corrected when it is given back. Requests would give a caller of long answers nearly all of the time; tokens
 do not say how long a model takes, and have to be guessed beforehand. While nobody waits, nothing is counted.
 
-Invariant: `taken` never exceeds `count`, and while anybody waits no place is free.
+A place that nobody waits for takes over who waits in front of another upstream and may come here as well.
+
+Invariant: `taken` never exceeds `count`, and while anybody waits no place is free that they could have.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
@@ -26,6 +28,8 @@ from gemmapy.core.errors import LimitReached, Overloaded
 _NS = 1_000_000_000
 _WEIGHT_OF_NEWEST = 0.1
 """In the running mean of how long a place is held."""
+_LINES_LOOKED_AT = 64
+"""For somebody who may come to another upstream: more would cost more than it brings."""
 UNMEASURED_S = 5
 """What is told to those who are turned away before any place was given back."""
 
@@ -52,11 +56,14 @@ class Place:
     is_over: bool = False
     charged_ms: float = 0
     """What its line was charged when its turn came."""
+    elsewhere: Collection[Places] = ()
+    """Where else it may be, while it waits."""
     coming: asyncio.Future[None] | None = None
     """Resolves when its turn comes, for whoever waits in `turn`."""
 
     async def turn(self) -> None:
-        """Returns once the place is there. Whoever is cancelled meanwhile gives back all the same."""
+        """Returns once the place is there; `places` then says where. Whoever is cancelled meanwhile gives back all the
+        same."""
         if self.is_waiting:
             self.coming = asyncio.get_running_loop().create_future()
             await self.coming
@@ -108,6 +115,10 @@ class Places:
         self.mean_ms: float | None = None
         """For how long a place is held."""
         self.counts = QueueCounts()
+        self.others: Sequence[Places] = ()
+        """Of the other upstreams."""
+        self.works: Callable[[int], bool] = _always
+        """Whether the upstream is well, at a moment: one that fails at once must not draw everybody to it."""
         self._lines: dict[Hashable, _Line] = {}
         self._next: list[tuple[float, int, _Line]] = []
         """Each waiting line once, by the virtual time at which its first one may start."""
@@ -171,10 +182,9 @@ class Places:
                     self._list(line)
             while self.waiting and self.has_room:
                 self._grant(now_ns)
-        if not self.waiting and self._lines:
-            self._lines.clear()
-            self._next.clear()
-            self._virtual = 0.0
+            if not self.waiting and self.others and self.works(now_ns):
+                self._take_over(now_ns)
+        self._forget()
 
     def wait_s(self, caller: Hashable, weight: float) -> float | None:
         """How long one more request of the caller would wait, about; None where nothing was measured."""
@@ -226,6 +236,42 @@ class Places:
             self._next = [entry for entry in self._next if entry[2].listed == entry[1]]
             heapify(self._next)
 
+    def _take_over(self, now_ns: int) -> None:
+        """Gives free places to those who wait elsewhere and may come here."""
+        for busy in self.others:
+            while busy.waiting and self.has_room and (place := busy.let_go(self)) is not None:
+                self.taken += 1
+                self.counts.waited += 1
+                place.places, place.line = self, None
+                _arrive(place, now_ns)
+
+    def let_go(self, to: Places) -> Place | None:
+        """The next one who may also be at `to`, of the first of each line; it does not wait here any longer."""
+        passed: list[tuple[float, int, _Line]] = []
+        found = None
+        while self._next and found is None and len(passed) < _LINES_LOOKED_AT:
+            entry = heappop(self._next)
+            line = entry[2]
+            if line.listed != entry[1] or not line.waiting:
+                continue
+            passed.append(entry)
+            first = next(iter(line.waiting))
+            if to in first.elsewhere:
+                found = first
+                del line.waiting[first]
+                self.waiting -= 1
+        for entry in passed:
+            heappush(self._next, entry)
+        self._forget()
+        return found
+
+    def _forget(self) -> None:
+        """What was used counts for nothing once nobody waits."""
+        if not self.waiting and self._lines:
+            self._lines.clear()
+            self._next.clear()
+            self._virtual = 0.0
+
     def _grant(self, now_ns: int) -> None:
         """Gives the next one its place."""
         while True:
@@ -244,9 +290,7 @@ class Places:
         line.running += 1
         if line.waiting:
             self._list(line)
-        place.is_waiting, place.since_ns = False, now_ns
-        if place.coming is not None and not place.coming.done():
-            place.coming.set_result(None)
+        _arrive(place, now_ns)
 
     def _tidy(self) -> None:
         """Forgets lines that nobody stands in, once they are many: callers may come and go without end."""
@@ -255,3 +299,13 @@ class Places:
                 if not line.waiting:
                     line.listed = 0
             self._lines = {caller: line for caller, line in self._lines.items() if line.waiting or line.running}
+
+
+def _arrive(place: Place, now_ns: int) -> None:
+    place.is_waiting, place.since_ns = False, now_ns
+    if place.coming is not None and not place.coming.done():
+        place.coming.set_result(None)
+
+
+def _always(_now_ns: int) -> bool:
+    return True

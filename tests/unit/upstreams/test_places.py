@@ -190,6 +190,64 @@ def test_callers_without_end_who_come_and_leave_take_no_memory() -> None:
     assert len(places._next) < 300  # pyright: ignore[reportPrivateUsage]
 
 
+def test_a_place_that_nobody_waits_for_goes_to_who_waits_elsewhere_and_may_come() -> None:
+    a, b = Places(1), Places(1)
+    a.others, b.others = [b], [a]
+    held_a, held_b = a.ask("ada", 1, 0), b.ask("ada", 1, 0)
+    bound, free, second = a.ask("ada", 1, 0), a.ask("bob", 1, 0), a.ask("bob", 1, 0)
+    free.elsewhere = second.elsewhere = [a, b]
+    held_b.give_back(S)
+    assert (bound.is_waiting, free.is_waiting, second.is_waiting) == (True, False, True)
+    assert free.places is b
+    assert (a.taken, a.waiting, b.taken, b.waiting) == (1, 2, 1, 0)
+    b.works = lambda _now_ns: False
+    free.give_back(2 * S)
+    assert second.is_waiting, "one that fails at once draws nobody"
+    held_a.give_back(3 * S)
+    bound.give_back(4 * S)
+    second.give_back(5 * S)
+    assert (a.taken, a.waiting, b.taken, b.waiting) == (0, 0, 0, 0)
+
+
+class TwoServers(RuleBasedStateMachine):
+    """The same with two servers, and requests that may be at one or at both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.servers = [Places(2), Places(3)]
+        for one, other in (self.servers, reversed(self.servers)):
+            one.others = [other]
+        self.now_ns = 0
+        self.open: list[Place] = []
+
+    @rule(caller=st.sampled_from("abc"), where=st.integers(0, 1), may_move=st.booleans())
+    def ask(self, caller: str, where: int, may_move: bool) -> None:
+        if may_move and not self.servers[where].has_room and self.servers[1 - where].has_room:
+            where = 1 - where  # as the choice among upstreams does
+        place = self.servers[where].ask(caller, 1, self.now_ns)
+        if place.is_waiting and may_move:
+            place.elsewhere = self.servers
+        self.open.append(place)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        self.now_ns += MS
+        self.open.pop(data.draw(st.integers(0, len(self.open) - 1))).give_back(self.now_ns)
+
+    @invariant()
+    def the_books_of_places_balance(self) -> None:
+        for server in self.servers:
+            mine = [place for place in self.open if place.places is server]
+            assert server.taken == sum(not place.is_waiting for place in mine) <= (server.count or 0)
+            assert server.waiting == sum(place.is_waiting for place in mine)
+            assert not server.waiting or not server.has_room
+
+
+TestTwoServers = TwoServers.TestCase
+TestTwoServers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever comes, leaves and ends in whatever order: no place is lost, none is given twice."""
 
