@@ -13,6 +13,7 @@ from gemmapy.api.services import Services, services
 from gemmapy.core.periods import MAX_DAYS, last_days
 from gemmapy.metering.answers import (
     DashboardStats,
+    Distribution,
     Done,
     EndpointStats,
     RequestLog,
@@ -51,6 +52,19 @@ def timeseries(
 @router.get("/endpoints", summary="The same by endpoint")
 def endpoints(use: Use, asked: Asked, days: Days = 7) -> EndpointStats:
     return use.collector.get_endpoint_stats(None, days, window=asked.window, which=asked.which)
+
+
+@router.get("/distribution", summary="How long requests take: how many took how long, and percentiles")
+def distribution(
+    use: Use,
+    asked: Asked,
+    days: Days = 7,
+    measure: Annotated[
+        Literal["duration", "ttft", "tokens_per_sec", "time_per_output_token"],
+        Query(description="Milliseconds, or tokens per second."),
+    ] = "duration",
+) -> Distribution:
+    return use.collector.get_distribution(None, days, measure, window=asked.window, which=asked.which)
 
 
 @router.get("/patterns", summary="When it is used, by hour of the week")

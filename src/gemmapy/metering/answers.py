@@ -26,6 +26,8 @@ class ModelStats(TypedDict):
     errors: int
     unpriced_requests: int
     unpriced_tokens: int
+    cache_hits: int
+    ratings: Ratings
     percentiles: Percentiles
 
 
@@ -72,6 +74,8 @@ class DashboardStats(TypedDict):
     cache_hit_rate: float
     total_tokens: int
     by_model: list[ModelStats]
+    saved: float
+    """What answers from the cache would have cost."""
     ratings: Ratings
     unpriced_requests: int
     unpriced_tokens: int
@@ -97,6 +101,9 @@ class TimeBucket(TypedDict):
     avg_ttft: float
     unpriced_requests: int
     unpriced_tokens: int
+    saved: float
+    positive: int
+    negative: int
     percentiles: Percentiles | None
 
 
@@ -113,6 +120,22 @@ class EndpointEntry(TypedDict):
     unpriced_requests: int
     unpriced_tokens: int
     percentiles: Percentiles
+
+
+DistributionBar = TypedDict("DistributionBar", {"from": float, "to": float, "requests": int})
+"""Requests whose value is above `from` and up to `to`; one within 1 % of an edge may be on its other side."""
+
+
+class Distribution(TypedDict):
+    """Milliseconds, or tokens per second. `measured` requests have the value; `bars` is null where too many rows would
+    have to be read to tell."""
+
+    window: AnsweredWindow
+    measure: str
+    requests: int
+    measured: int
+    percentiles: Quantiles
+    bars: list[DistributionBar] | None
 
 
 class RequestEntry(TypedDict):

@@ -27,11 +27,13 @@ from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
 from gemmapy.metering import elsewhere
 from gemmapy.metering.answers import (
     DashboardStats,
+    Distribution,
     ElsewhereCost,
     EndpointStats,
     Percentiles,
     PriceUsed,
     Quantiles,
+    Ratings,
     RequestEntry,
     RequestLog,
     RequestStory,
@@ -41,7 +43,8 @@ from gemmapy.metering.answers import (
 from gemmapy.metering.finished import FinishedRequest
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.metering.windows import answered
-from gemmapy.metrics.histogram import Lanes, percentiles, together
+from gemmapy.metrics.distribution import bars_of
+from gemmapy.metrics.histogram import Lanes, bins_of, percentiles, together
 from gemmapy.metrics.measures import Sums
 from gemmapy.pricing import cost_of
 from gemmapy.storage import adjustments, figures, ledger, people, prices, requests
@@ -55,9 +58,13 @@ _OK, _FAILED = 200, 500
 SHOWN_IN_SERIES = (
     *("requests", "errors", "cache_hits", "total_tokens", "prompt_tokens", "response_tokens", "total_nusd"),
     *("timed", "duration_ms", "paced", "speed_mtps", "begun", "ttft_ms", "unpriced_requests", "unpriced_tokens"),
+    *("saved_nusd", "rated_positive", "rated_negative"),
 )
 MOST_WITH_PERCENTILES = 400
 TimeBy = Literal["quarter", "hour", "day"]
+DISTRIBUTED = {"duration": 1, "ttft": 1, "tokens_per_sec": 1000, "time_per_output_token": 1000}
+"""What has histograms, by its name in answers and in their order, and how many of a histogram's units are one of the
+answer's."""
 SHOWN_IN_PATTERNS = ("requests", "errors", "total_tokens")
 
 
@@ -210,18 +217,16 @@ class MetricsCollector:
                     "avg_tps": sums.avg_tokens_per_sec,
                     "total_tokens": sums.total_tokens,
                     "errors": sums.errors,
+                    "cache_hits": sums.cache_hits,
                     "unpriced_requests": sums.unpriced_requests,
                     "unpriced_tokens": sums.unpriced_tokens,
+                    "ratings": _ratings(sums),
                     "percentiles": _percentiles(of_models.get(model)),
                 }
                 for model, sums in _busiest_first(models)
             ],
-            "ratings": {
-                "positive": total.rated_positive,
-                "negative": total.rated_negative,
-                "total_rated": total.total_rated,
-                "satisfaction_rate": total.satisfaction_rate,
-            },
+            "saved": usd(total.saved_nusd),
+            "ratings": _ratings(total),
             "unpriced_requests": total.unpriced_requests,
             "unpriced_tokens": total.unpriced_tokens,
             "avg_ttft": total.avg_ttft,
@@ -299,6 +304,9 @@ class MetricsCollector:
                     "avg_ttft": sums.avg_ttft,
                     "unpriced_requests": sums.unpriced_requests,
                     "unpriced_tokens": sums.unpriced_tokens,
+                    "saved": usd(sums.saved_nusd),
+                    "positive": sums.rated_positive,
+                    "negative": sums.rated_negative,
                     "percentiles": _percentiles(together(lanes.get(start, ()))) if percentiles else None,
                 }
                 for start, sums in buckets.items()
@@ -329,6 +337,42 @@ class MetricsCollector:
                 }
                 for endpoint, sums in _busiest_first(endpoints)
             ],
+        }
+
+    def get_distribution(
+        self,
+        user_id: int | None = None,
+        days: int = 7,
+        measure: str = "duration",
+        *,
+        window: Window | None = None,
+        which: Filter = EVERYTHING,
+    ) -> Distribution:
+        """How a measure is spread over the requests of the last `days`, or of a window: some dozens of bars on a
+        logarithmic scale, and percentiles. Answers from the cache are in none. Raises InvalidRequest.
+
+        `bars` is None where only the ledger could tell, and would have to read more than `LEDGER_LIMIT` requests.
+        """
+        if measure not in DISTRIBUTED:
+            raise InvalidRequest(f"measure must be one of {', '.join(DISTRIBUTED)}, got {measure!r:.40}.")
+        unit = DISTRIBUTED[measure]
+        asked, which = self._asked(user_id, days, window, which)
+        with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "all", which)
+            total = figures.sums(connection, span, "all", which, ("requests",)).get(None, Sums())
+            found = _histograms(connection, span, "all", which, total.requests)
+        lanes = together(found.values())[list(DISTRIBUTED).index(measure)]
+        counted = bins_of(lanes)
+        is_known = bool(found) or not total.requests or figures.histogram_source("all", which) is not None
+        return {
+            "window": answered(asked, span),
+            "measure": measure,
+            "requests": total.requests,
+            "measured": sum(counted.values()),
+            "percentiles": _quantiles(lanes, unit),
+            "bars": [{"from": bar.low, "to": bar.high, "requests": bar.count} for bar in bars_of(counted, unit)]
+            if is_known
+            else None,
         }
 
     def get_usage_patterns(
@@ -536,3 +580,12 @@ def _percentiles(lanes: Lanes | None) -> Percentiles:
 def _quantiles(lanes: int, unit: float) -> Quantiles:
     p50, p90, p95, p99 = (None if value is None else value / unit for value in percentiles(lanes, _SHARES))
     return {"p50": p50, "p90": p90, "p95": p95, "p99": p99}
+
+
+def _ratings(sums: Sums) -> Ratings:
+    return {
+        "positive": sums.rated_positive,
+        "negative": sums.rated_negative,
+        "total_rated": sums.total_rated,
+        "satisfaction_rate": sums.satisfaction_rate,
+    }

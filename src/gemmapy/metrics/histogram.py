@@ -95,6 +95,11 @@ def counts_of(lanes: Lanes) -> dict[int, int]:
     }
 
 
+def bins_of(lanes: int) -> dict[int, int]:
+    """One measure's counts by bin, those of nothing left out."""
+    return {lane + ZERO_BIN: count for lane, count in enumerate(_unpacked(lanes)) if count} if lanes else {}
+
+
 def combined(one: Lanes, other: Lanes, sign: int = 1) -> Lanes:
     """Both together; with `sign` -1, the first without the second, which must be a part of it in the end."""
     if sign < 0:

@@ -18,6 +18,7 @@ from gemmapy.core.ids import RequestIds, id_text
 from gemmapy.core.records import Intent, Outcome, Timings, Usage
 from gemmapy.metering.prices import PriceDesk, PriceEntry
 from gemmapy.pricing import cost_of
+from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
 
@@ -132,7 +133,7 @@ def test_models_and_endpoints_come_busiest_first(collector: MetricsCollector) ->
     assert [entry["model"] for entry in collector.get_dashboard_stats()["by_model"]] == ["b", "a", "c"]
     busiest = collector.get_dashboard_stats()["by_model"][0]
     assert busiest["percentiles"]["duration"]["p99"] == pytest.approx(200, rel=0.01)
-    assert {name: value for name, value in busiest.items() if name != "percentiles"} == {
+    assert {name: value for name, value in busiest.items() if name not in ("percentiles", "ratings", "cache_hits")} == {
         "model": "b",
         "requests": 2,
         "avg_duration": 200,
@@ -347,3 +348,48 @@ def test_there_is_no_story_of_what_is_not_there_or_not_ones_own(collector: Metri
     with pytest.raises(NotFound, match="no request"):
         collector.get_request(whose, user_id=2)
     assert collector.get_request(metric_id, user_id=1)["id"] == metric_id
+
+
+def test_a_distribution_holds_every_measured_request_once(collector: MetricsCollector, clock: FixedClock) -> None:
+    for duration_ms in (90, 130, 150, 900):
+        collector.record(1, "llama2", "/api/chat", response_tokens=9, duration_ms=duration_ms, generation_ms=300)
+    collector.record(1, "llama2", "/api/chat", response_tokens=9, duration_ms=1, cached=True)
+    collector.record(2, "llama2", "/api/chat", error="refused")
+    found = collector.get_distribution()
+    assert (found["requests"], found["measured"]) == (6, 4)
+    assert found["bars"] is not None
+    assert [(bar["from"], bar["to"], bar["requests"]) for bar in found["bars"] if bar["requests"]] == [
+        (80, 100, 1),
+        (125, 160, 2),
+        (800, 1000, 1),
+    ]
+    assert found["percentiles"] == collector.get_dashboard_stats()["percentiles"]["duration"]
+    speeds = collector.get_distribution(measure="tokens_per_sec", which=Filter(user_id=1, model="llama2"))
+    assert speeds["bars"] == [{"from": 25, "to": 31.5, "requests": 4}]  # 9 tokens in 300 ms
+    assert collector.get_distribution(measure="ttft")["bars"] == []
+    with pytest.raises(InvalidRequest, match="one of duration, ttft"):
+        collector.get_distribution(measure="weight")
+
+
+def test_ratings_and_savings_stand_in_series_and_beside_each_model(
+    collector: MetricsCollector, clock: FixedClock
+) -> None:
+    for rating in (1, 1, -1, 0):
+        metric_id = collector.record(1, "llama2", "/api/chat", prompt_tokens=1000, response_tokens=0)
+        collector.update_rating(metric_id, rating)
+    collector.record(1, "llama2", "/api/chat", prompt_tokens=3000, response_tokens=0, cached=True)
+    stats = collector.get_dashboard_stats()
+    [model] = stats["by_model"]
+    assert (
+        model["ratings"]
+        == stats["ratings"]
+        == {
+            "positive": 2,
+            "negative": 1,
+            "total_rated": 3,
+            "satisfaction_rate": 2 / 3,
+        }
+    )
+    assert (model["cache_hits"], stats["saved"]) == (1, 3 * 100_000 / 1e9)
+    [bucket] = collector.get_time_series()["data"]
+    assert (bucket["positive"], bucket["negative"], bucket["saved"]) == (2, 1, 3 * 100_000 / 1e9)
