@@ -48,6 +48,7 @@ class Watch:
     """
 
     def __init__(self, context: BrowserContext) -> None:
+        self.context = context
         self.errors: list[str] = []
         self.asked: list[str] = []
         self.statuses: list[tuple[int, str]] = []

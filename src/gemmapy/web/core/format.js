@@ -14,12 +14,17 @@ function numbers(options) {
 export const NOTHING = "–";
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
+// In a column, digits stand under digits: the short forms have as many behind the point whatever the last of them is.
+// `.tick` is for an axis, where a round number is shorter than that.
+const fixed = (digits) => ({ minimumFractionDigits: digits, maximumFractionDigits: digits });
+
 /** 1,234 and 12.3K; `exactCount` says all of it. */
 export function count(value) {
   if (!known(value)) return NOTHING;
   if (Math.abs(value) < 10_000) return numbers({ maximumFractionDigits: 0 }).format(value);
-  return numbers({ notation: "compact", maximumSignificantDigits: 3 }).format(value);
+  return numbers({ notation: "compact", minimumSignificantDigits: 3, maximumSignificantDigits: 3 }).format(value);
 }
+count.tick = (value) => (Math.abs(value) < 10_000 ? exactCount(value) : numbers({ notation: "compact", maximumSignificantDigits: 3 }).format(value));
 export const exactCount = (value) => (known(value) ? numbers({ maximumFractionDigits: 3 }).format(value) : NOTHING);
 
 /** Dollars with as many digits as they need to be told apart from nothing: $41.21, $0.042, $0.0000123. */
@@ -28,10 +33,8 @@ export function money(value, currency = "USD") {
   const size = Math.abs(value);
   const style = { style: "currency", currency, currencyDisplay: "narrowSymbol" };
   if (size >= 100_000) return numbers({ ...style, notation: "compact", maximumSignificantDigits: 4 }).format(value);
-  if (size >= 1 || size === 0) return numbers({ ...style, minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
-  if (size >= 0.1) return numbers({ ...style, minimumFractionDigits: 2, maximumFractionDigits: 3 }).format(value);
-  const digits = Math.min(9, 1 - Math.floor(Math.log10(size)));
-  return numbers({ ...style, minimumFractionDigits: 2, maximumFractionDigits: digits }).format(value);
+  if (size >= 1 || size === 0) return numbers({ ...style, ...fixed(2) }).format(value);
+  return numbers({ ...style, ...fixed(Math.min(9, size >= 0.1 ? 3 : 1 - Math.floor(Math.log10(size)))) }).format(value);
 }
 /** To the nano-dollar, which is what the books hold. */
 export const exactMoney = (value, currency = "USD") =>
@@ -39,10 +42,12 @@ export const exactMoney = (value, currency = "USD") =>
     ? numbers({ style: "currency", currency, minimumFractionDigits: 2, maximumFractionDigits: 9 }).format(value)
     : NOTHING;
 
+money.tick = exactMoney;
+
 /** 2.4 %, and never 0 % or 100 % of what is only almost so. */
 export function percent(share) {
   if (!known(share)) return NOTHING;
-  const style = { style: "percent", maximumFractionDigits: share === 0 || share === 1 ? 0 : 1 };
+  const style = { style: "percent", ...fixed(share === 0 || share === 1 ? 0 : 1) };
   if (share > 0 && share < 0.001) return `<${numbers(style).format(0.001)}`;
   if (share < 1 && share > 0.999) return `>${numbers(style).format(0.999)}`;
   return numbers(style).format(share);
@@ -50,17 +55,20 @@ export function percent(share) {
 export const exactPercent = (share) =>
   known(share) ? numbers({ style: "percent", maximumFractionDigits: 4 }).format(share) : NOTHING;
 
+percent.tick = exactPercent;
+
 const decimals = (value, digits) => numbers({ maximumFractionDigits: digits }).format(value);
 
 /** Milliseconds: 240 ms, 1.24 s, 3 min 20 s. */
 export function duration(ms) {
   if (!known(ms)) return NOTHING;
   if (ms < 999.5) return `${decimals(ms, ms < 10 ? 1 : 0)} ms`;
-  if (ms < 60_000) return `${decimals(ms / 1000, ms < 10_000 ? 2 : 1)} s`;
+  if (ms < 59_950) return `${numbers(fixed(ms < 9_995 ? 2 : 1)).format(ms / 1000)} s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   return `${decimals(Math.floor(seconds / 3600), 0)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
+duration.tick = (ms) => (ms >= 1000 && ms <= 1_000_000 ? `${decimals(ms / 1000, 2)} s` : duration(ms));
 export const exactDuration = (ms) => (known(ms) ? `${decimals(ms, 3)} ms` : NOTHING);
 
 /** Tokens per second. */

@@ -13,6 +13,7 @@ import { Chart, underWay } from "../parts/chart.js";
 import { Choice } from "../parts/choice.js";
 import { Figure } from "../parts/figure.js";
 import { Forecast } from "../parts/forecast.js";
+import { Grain } from "../parts/grain.js";
 import { Hardware } from "../parts/hardware.js";
 import { Icon } from "../parts/icons.js";
 import { Card, Page } from "../parts/page.js";
@@ -20,6 +21,7 @@ import { PriceDialog } from "../parts/price.js";
 import { PriceList, useHistory } from "../parts/price_list.js";
 import { zoomTo } from "../parts/range.js";
 import { RepriceDialog } from "../parts/reprice.js";
+import { Spenders } from "../parts/spenders.js";
 import { Statements } from "../parts/statements.js";
 import { Answer, Failure, Skeleton } from "../parts/states.js";
 import { Table } from "../parts/table.js";
@@ -40,7 +42,8 @@ export default function Costs() {
   const [pricing, setPricing] = useState(null);
   const [anew, setAnew] = useState(false);
   const data = costs.data;
-  const figure = (label, value, show, exact, more) => html`<${Figure} label=${label} value=${data ? (value(data) ?? null) : costs.error ? null : undefined} before=${before.data && value(before.data)} show=${show} exact=${exact} ...${more} />`;
+  const then = requestsOf(before.data) > 0 ? before.data : undefined; // compared with nothing, everything would be new
+  const figure = (label, value, show, exact, more) => html`<${Figure} label=${label} value=${data ? (value(data) ?? null) : costs.error ? null : undefined} before=${then && value(then)} show=${show} exact=${exact} ...${more} />`;
   return html`<${Page} title="Costs" question=${question} filters=${true} live=${true}>
     ${costs.error && html`<${Failure} error=${costs.error} again=${costs.again} />`}
     <div class="figures four ${costs.busy && data ? "busy" : ""}">
@@ -55,7 +58,7 @@ export default function Costs() {
       <${Forecast} user=${question.filters.user_id} />
       <${Elsewhere} current=${current} />
     </div>
-    <${ByModel} costs=${costs} />
+    <${Breakdown} costs=${costs} question=${question} admin=${admin} />
     ${admin && html`<${PriceList} zone=${question.zone} set=${setPricing} history=${history} />`}
     ${admin && html`<${Hardware} question=${question} />`}
     <${Statements} admin=${admin} zone=${question.zone} />
@@ -83,7 +86,7 @@ function Course({ question }) {
   const series = useAsk("/api/metrics/timeseries", current.with(grain), { live: true });
   const before = useAsk(compare ? "/api/metrics/timeseries" : null, previous.with(grain));
   const data = series.data?.data;
-  const then = compare ? before.data?.data : null;
+  const then = compare && before.data?.data.some((b) => b.requests) ? before.data.data : null;
   const lines = useMemo(() => {
     if (!data) return null;
     const values = (buckets) => {
@@ -98,7 +101,7 @@ function Course({ question }) {
     return shown;
   }, [data, then, sum]);
   const times = data?.map((b) => Date.parse(b.start)) ?? [];
-  const actions = html`<${Choice} label="Costs" value=${sum ? "1" : "0"} options=${[["0", `Each ${interval}`], ["1", "Added up"]]} choose=${(id) => change({ sum: id === "1" ? "1" : null }, { replace: true })} />`;
+  const actions = html`<${Choice} label="Costs" value=${sum ? "1" : "0"} options=${[["0", `Each ${interval}`], ["1", "Added up"]]} choose=${(id) => change({ sum: id === "1" ? "1" : null }, { replace: true })} /><${Grain} question=${question} />`;
   return html`<${Card} title="Cost over time" actions=${actions}>
     ${!lines ? (series.error ? html`<${Failure} error=${series.error} again=${series.again} />` : html`<${Skeleton} height=${272} />`)
       : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`Cost by ${interval}`} times=${times} series=${lines} zone=${zone} interval=${interval}
@@ -110,25 +113,35 @@ function Course({ question }) {
 /** Null where nothing is known but that there was no price: unknown is not zero. */
 const priced = (model, value) => (model.unpriced_requests && !value ? null : value);
 
+const BREAKDOWNS = [["models", "Models"], ["people", "People"], ["projects", "Projects"]];
+
+/** The same money by model and, for admins, by who spent it. */
+function Breakdown({ costs, question, admin }) {
+  const { query } = useRoute();
+  const by = admin && BREAKDOWNS.some(([id]) => id === query.split) ? query.split : "models";
+  const actions = admin && html`<${Choice} label="Broken down by" value=${by} options=${BREAKDOWNS} choose=${(id) => change({ split: id === "models" ? null : id }, { replace: true })} />`;
+  return html`<${Card} title=${{ models: "By model", people: "By person", projects: "By project" }[by]} actions=${actions} pad=${false}>
+    <div class="card-gap"></div>
+    ${by === "models" ? html`<${ByModel} costs=${costs} />` : html`<${Spenders} key=${by} kind=${by} question=${question} page="costs" />`}
+  </${Card}>`;
+}
+
 function ByModel({ costs }) {
-  const money = (id, label, key) => ({ id, label, num: true, value: (m) => priced(m, m[key]), show: (m) => format.money(priced(m, m[key])), exact: (m) => format.exactMoney(priced(m, m[key])) });
+  const money = (id, label, key, more = { minor: true }) => ({ id, label, num: true, ...more, value: (m) => priced(m, m[key]), show: (m) => format.money(priced(m, m[key])), exact: (m) => format.exactMoney(priced(m, m[key])) });
   const number = (id, label, key) => ({ id, label, num: true, value: (m) => m[key], show: (m) => format.count(m[key]), exact: (m) => format.exactCount(m[key]) });
   const total = costs.data?.total_cost ?? 0;
   const share = (m) => (total && priced(m, m.total_cost) !== null ? m.total_cost / total : null);
   const columns = useMemo(() => [
     { id: "model", label: "Model", value: (m) => m.model, show: (m) => html`<a class="cut plain-link" href=${href("costs", { model: m.model })} title=${m.model}>${m.model}</a>` },
     number("request_count", "Requests", "request_count"), number("prompt_tokens", "Tokens in", "prompt_tokens"), number("response_tokens", "Tokens out", "response_tokens"),
-    money("prompt_cost", "Cost of input", "prompt_cost"), money("response_cost", "Cost of output", "response_cost"),
+    money("prompt_cost", "Cost in", "prompt_cost"), money("response_cost", "Cost out", "response_cost"),
     { id: "unpriced_requests", label: "Unpriced", num: true, value: (m) => m.unpriced_requests, show: (m) => (m.unpriced_requests ? html`<span class="badge warn">${format.count(m.unpriced_requests)}</span>` : "0") },
-    money("total_cost", "In all", "total_cost"),
+    money("total_cost", "In all", "total_cost", {}),
     { id: "share", label: "Share", num: true, value: (m) => share(m), show: (m) => format.percent(share(m)), exact: (m) => format.exactPercent(share(m)) },
   ], [total]);
-  return html`<${Card} title="By model" pad=${false}>
-    <div class="card-gap"></div>
-    <${Answer} asking=${costs} height=${220}>${(data) => data.breakdown.length
+  return html`<${Answer} asking=${costs} height=${220}>${(data) => data.breakdown.length
       ? html`<${Table} caption="Cost by model" columns=${columns} rows=${data.breakdown} row=${{ key: (m) => m.model }} file="costs-by-model" sort=${{ id: "total_cost", down: true }} />`
-      : html`<p class="card-body quiet">No requests in this time.</p>`}</${Answer}>
-  </${Card}>`;
+      : html`<p class="card-body quiet">No requests in this time.</p>`}</${Answer}>`;
 }
 
 /** The same tokens at hosted models. */

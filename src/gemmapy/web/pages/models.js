@@ -40,7 +40,7 @@ export default function Models() {
     ${(!dashboard.data || models.length > 0) && html`
       <${Courses} question=${question} live=${true} subjects=${shown.map((name) => ({ label: name, params: { model: name } }))} />
       ${marked.length > 1 && html`<${SideBySide} models=${models.filter((one) => marked.includes(one.model))} />`}
-      <${Card} title="All models" pad=${false} note=${models.length > 1 ? "Mark two to four to compare them side by side. A model's name leads to its figures." : ""}>
+      <${Card} title="All models" pad=${false} note=${models.length > 1 ? "Speed, first token and duration are medians. Mark two to four models to see them side by side; a name leads to its figures." : ""}>
         <div class="card-gap"></div>
         <${Answer} asking=${dashboard} height=${280}>${() => html`<${List} models=${models} marked=${marked} mark=${mark} />`}</${Answer}>
       </${Card}>`}
@@ -59,10 +59,10 @@ function List({ models, marked, mark }) {
           ${models.length > 1 && html`<input type="checkbox" class="mark" checked=${marked.includes(m.model)} disabled=${!marked.includes(m.model) && marked.length >= MOST}
             onChange=${() => mark(m.model)} aria-label=${`Compare ${m.model}`} />`}
           <a class="cut plain-link" href=${href("overview", { model: m.model })} title=${m.model}>${m.model}</a></span>` },
-      figure("requests"), figure("tokens"), figure("speed", "Speed"), figure("ttft", "First token"),
-      figure("duration", "p50"),
-      { id: "p95", label: "p95", num: true, value: (m) => m.percentiles.duration.p95, show: (m) => format.duration(m.percentiles.duration.p95), exact: (m) => format.exactDuration(m.percentiles.duration.p95) },
-      figure("errors", "Errors"), figure("ratings"),
+      figure("requests"), figure("tokens", "Tokens", { minor: true }), figure("speed", "Speed"), figure("ttft", "First token"),
+      figure("duration", "Duration"),
+      { id: "p95", label: "Duration, p95", minor: true, num: true, value: (m) => m.percentiles.duration.p95, show: (m) => format.duration(m.percentiles.duration.p95), exact: (m) => format.exactDuration(m.percentiles.duration.p95) },
+      figure("errors", "Errors"), figure("cache", "Cached", { minor: true }), figure("ratings", "Satisfied"),
       figure("cost", "Cost", { show: (m) => m.costs?.unpriced_requests
         ? html`<span class="row end"><span>${m.costs.total_cost ? format.money(m.costs.total_cost) : ""}</span><span class="badge warn" title=${`${format.exactCount(m.costs.unpriced_requests)} requests without a price`}>unpriced</span></span>`
         : format.money(m.costs?.total_cost) }),
@@ -79,7 +79,7 @@ const ROWS = [
   ["ttft95", "First token, p95", { show: format.duration, exact: format.exactDuration, better: "down", model: (m) => m.percentiles.ttft.p95 }],
   ["duration", "Duration, p50"],
   ["duration95", "Duration, p95", { show: format.duration, exact: format.exactDuration, better: "down", model: (m) => m.percentiles.duration.p95 }],
-  ["errors", "Error rate"], ["ratings", "Satisfaction"],
+  ["errors", "Error rate"], ["cache", "Cache hits"], ["ratings", "Satisfaction"],
 ].map(([id, label, measure]) => ({ id, label, measure: measure ?? MEASURES[id] }));
 
 /** A column a model; the best of each row is marked, where better means something. */
@@ -90,7 +90,7 @@ function SideBySide({ models }) {
     return better === "up" ? Math.max(...values) : Math.min(...values);
   };
   const columns = [
-    { id: "measure", label: "", hidden: "Measure", value: (r) => r.label, show: (r) => html`<span class="quiet">${r.label}</span>` },
+    { id: "measure", label: "Measure", value: (r) => r.label, show: (r) => html`<span class="quiet">${r.label}</span>` },
     ...models.map((m) => ({
       id: m.model, label: m.model, num: true, value: (r) => r.measure.model(m, m.costs) ?? null, exact: (r) => r.measure.exact(r.measure.model(m, m.costs)),
       show: (r) => {
@@ -102,6 +102,6 @@ function SideBySide({ models }) {
   ];
   return html`<${Card} title="Side by side" pad=${false} note="★ marks the best of a row." actions=${html`<button type="button" class="btn small" onClick=${() => change({ models: null }, { replace: true })}>End comparison</button>`}>
     <div class="card-gap"></div>
-    <${Table} caption="Models side by side" columns=${columns} rows=${ROWS} row=${{ key: (r) => r.id }} fixed=${true} cards=${false} file="models-compared" />
+    <${Table} caption="Models side by side" columns=${columns} rows=${ROWS} row=${{ key: (r) => r.id }} fixed=${true} cards=${false} kind="leading" file="models-compared" />
   </${Card}>`;
 }

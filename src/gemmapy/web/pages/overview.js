@@ -5,7 +5,7 @@ import { courseName, MEASURES } from "../core/measures.js";
 import { useObservable } from "../core/observable.js";
 import { useQuestion } from "../core/question.js";
 import { change, href, useRoute } from "../core/route.js";
-import { LENGTH, intervals } from "../core/range.js";
+import { LENGTH } from "../core/range.js";
 import { session } from "../core/session.js";
 import { html, useMemo } from "../core/view.js";
 import { Bars } from "../parts/bars.js";
@@ -13,6 +13,7 @@ import { Chart, underWay } from "../parts/chart.js";
 import { Choice } from "../parts/choice.js";
 import { FirstRequest } from "../parts/first.js";
 import { Figure } from "../parts/figure.js";
+import { Grain } from "../parts/grain.js";
 import { LatestRequests, RunningNow } from "../parts/now.js";
 import { Card, Page } from "../parts/page.js";
 import { Answer, Failure, Skeleton } from "../parts/states.js";
@@ -31,7 +32,9 @@ function notes(dashboard, costs) {
     duration: quantile(percentiles.duration),
     ttft: quantile(percentiles.ttft),
     speed: percentiles.tokens_per_sec.p50 === null ? "" : `average ${format.speed(dashboard.avg_tokens_per_sec)}`,
-    cache: `${format.count(dashboard.cache_hits)} answered from it`,
+    cache: dashboard.saved > 0
+      ? html`<span title=${`${format.exactCount(dashboard.cache_hits)} answers saved ${format.exactMoney(dashboard.saved)}`}>saved ${format.money(dashboard.saved)}</span>`
+      : `${format.count(dashboard.cache_hits)} answered from it`,
     ratings: ratings.total_rated ? `of ${format.count(ratings.total_rated)} rated` : "nothing rated",
   };
 }
@@ -56,6 +59,8 @@ export default function Overview() {
   // The bucket that is under way would make every line end in a fall.
   const growing = question.window.open && buckets.length > 3 && underWay(Date.parse(buckets.at(-1).start), interval);
   const course = growing ? buckets.slice(0, -1) : buckets;
+  // Compared with nothing, everything would be new.
+  const compared = before.data?.total_requests > 0;
   const filtered = Object.values(question.filters).some(Boolean);
   const empty = dashboard.data && !dashboard.data.total_requests;
   return html`<${Page} title="Overview" question=${question} filters=${true} live=${true}>
@@ -63,12 +68,12 @@ export default function Overview() {
     <div class="figures ${dashboard.busy && dashboard.data ? "busy" : ""}" aria-busy=${dashboard.busy}>
       ${Object.entries(MEASURES).map(([id, one]) => html`<${Figure} key=${id} label=${one.label} show=${one.show} exact=${one.exact}
         value=${ready(id) ? (one.total(dashboard.data, costs.data) ?? null) : (id === "cost" ? costs : dashboard).error ? null : undefined}
-        before=${before.data ? one.total(before.data, costsBefore.data) : undefined} better=${one.better} sub=${facts[id]}
+        before=${compared ? one.total(before.data, costsBefore.data) : undefined} better=${one.better} sub=${facts[id]}
         course=${course.map(one.bucket)} chosen=${id === measure} choose=${() => change({ show: id === "requests" ? null : id }, { replace: true })} />`)}
       <${RunningNow} />
     </div>
     ${empty && !filtered && html`<${FirstRequest} />`}
-    <${Course} ...${{ measure: MEASURES[measure], question, series, before: compare ? seriesBefore.data?.data : null }} />
+    <${Course} ...${{ measure: MEASURES[measure], question, series, before: compare && compared ? seriesBefore.data?.data : null }} />
     <div class="grid-2 stretch">
       <${ByModel} costs=${costs} />
       <${ByEndpoint} current=${current} />
@@ -90,10 +95,7 @@ function Course({ measure, question, series, before }) {
     }
     return { times: data.map((b) => Date.parse(b.start)), lines };
   }, [data, before, measure]);
-  const grains = intervals(question.window);
-  const pick = grains.length > 1 && html`<${Choice} label="Grain" value=${interval} choose=${(by) => change({ by: by === grains[0] ? null : by }, { replace: true })}
-    options=${["hour", "day", "week"].filter((one) => grains.includes(one)).map((one) => [one, `By ${one}`])} />`;
-  return html`<${Card} title=${courseName(measure)} actions=${pick}>
+  return html`<${Card} title=${courseName(measure)} actions=${html`<${Grain} question=${question} />`}>
     ${!shown
       ? (series.error ? html`<${Failure} error=${series.error} again=${series.again} />` : html`<${Skeleton} height=${292} />`)
       : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`${courseName(measure)} by ${interval}`} times=${shown.times} series=${shown.lines}

@@ -6,7 +6,7 @@ import { change, href, useRoute } from "../core/route.js";
 import { html } from "../core/view.js";
 import { Bars } from "../parts/bars.js";
 import { Choice } from "../parts/choice.js";
-import { Distribution } from "../parts/distribution.js";
+import { Distribution, PercentileTable } from "../parts/distribution.js";
 import { FirstRequest } from "../parts/first.js";
 import { Heat } from "../parts/heat.js";
 import { Card, Page } from "../parts/page.js";
@@ -23,7 +23,15 @@ const KINDS = {
   timeout: ["The upstream took too long", "Raise the time limit, or look at its load."],
   refused: ["Refused by the gateway", "An unknown model, or a key that may not."],
   interrupted: ["Interrupted", "The gateway ended while they ran."],
+  other: ["Something else", "The request's own story says what."],
 };
+
+/** [kind, how many], and what is of no kind, so that they add up to all that failed. */
+function kinds(data) {
+  const named = Object.entries(data.errors_by_kind).filter(([, count]) => count > 0);
+  const rest = data.errors - named.reduce((all, [, count]) => all + count, 0);
+  return rest > 0 ? [...named, ["other", rest]] : named;
+}
 
 export default function Patterns() {
   const question = useQuestion();
@@ -35,17 +43,18 @@ export default function Patterns() {
   const empty = dashboard.data && !dashboard.data.total_requests;
   return html`<${Page} title="Patterns" question=${question} filters=${true}>
     ${empty && html`<${FirstRequest} />`}
-    <${Card} title="Hours of the week" note=${`In ${zone}. The larger the dot, the more; its value is in its title.`}
+    <${Card} title="Hours of the week"
       actions=${html`<${Choice} label="Show" value=${what} options=${Object.entries(WHATS).map(([id, one]) => [id, one.label])} choose=${(id) => change({ show: id === "requests" ? null : id }, { replace: true })} />`}>
-      <${Answer} asking=${patterns} height=${236}>${(data) => html`<${Heat} hours=${data.hours} value=${WHATS[what].value} exact=${WHATS[what].exact} name=${WHATS[what].label} />`}</${Answer}>
+      <${Answer} asking=${patterns} height=${266}>${(data) => html`<${Heat} hours=${data.hours} value=${WHATS[what].value} exact=${WHATS[what].exact} name=${WHATS[what].label} note=${`In ${zone}. The larger the dot, the more.`} />`}</${Answer}>
     </${Card}>
-    <${Distribution} question=${question} dashboard=${dashboard} />
+    <${Distribution} question=${question} />
+    <${PercentileTable} dashboard=${dashboard} />
     <${Card} title="How requests fail" actions=${html`<a class="btn small" href=${href("requests", { errors: "true" })}>Failed requests</a>`}>
       <${Answer} asking=${dashboard} height=${150}>${(data) => {
         const left = data.left ? html`<p class="hint spaced">${format.exactCount(data.left)} more ended because their client left, which is no failure.</p>` : null;
         if (!data.errors) return html`<p class="quiet">None of ${format.exactCount(data.total_requests)} requests failed.</p>${left}`;
         return html`<${Bars} bad=${true} show=${format.count} exact=${format.exactCount}
-          rows=${Object.entries(data.errors_by_kind).filter(([, count]) => count > 0).map(([kind, count]) => ({ key: kind, name: KINDS[kind]?.[0] ?? kind, title: KINDS[kind]?.[1], value: count }))} />
+          rows=${kinds(data).map(([kind, count]) => ({ key: kind, name: KINDS[kind]?.[0] ?? kind, title: KINDS[kind]?.[1], value: count }))} />
           <p class="hint spaced">${format.percent(data.error_rate)} of ${format.exactCount(data.total_requests)} requests.</p>${left}`;
       }}</${Answer}>
     </${Card}>

@@ -1,6 +1,5 @@
 // People, for admins: who uses and costs what, by person and by project; one of them in detail; users, projects and keys.
 import { useAsk } from "../core/ask.js";
-import { useEach } from "../core/each.js";
 import * as format from "../core/format.js";
 import { fixed, useQuestion } from "../core/question.js";
 import { change, go, href, useRoute } from "../core/route.js";
@@ -13,52 +12,59 @@ import { KeyTable } from "../parts/keys.js";
 import { Card, Page } from "../parts/page.js";
 import { Person } from "../parts/person.js";
 import { Projects } from "../parts/projects.js";
+import { spendingColumns, useSpenders } from "../parts/spenders.js";
 import { Answer } from "../parts/states.js";
 import { Table } from "../parts/table.js";
 import { NewUser } from "../parts/user_forms.js";
 
 const ALWAYS = fixed();
 const MOST = 4;
-const BARS = { cost: [format.money, format.exactMoney], requests: [format.count, format.exactCount], tokens: [format.count, format.exactCount] };
+const BARS = {
+  cost: ["Cost", "cost", format.money, format.exactMoney],
+  requests: ["Requests", "requests", format.count, format.exactCount],
+  tokens: ["Tokens", "total_tokens", format.count, format.exactCount],
+};
+const NOTHING_USED = { requests: 0, total_tokens: 0, error_rate: 0, unpriced_requests: 0, cost: 0, share: 0, previous: null, last_request_at: null };
+const UNKNOWN = { requests: null, total_tokens: null, error_rate: null, unpriced_requests: null, cost: null, share: null, previous: null };
 
-const sum = (costs, key) => costs.breakdown.reduce((all, one) => all + one[key], 0);
-
-/** Everybody, with what they used in the window; what is not known yet is null, not zero. */
+/** Everybody, with what they used in the window; what is not known yet is null, not zero. The deleted come last. */
 function join(users, usage) {
-  return users.map((user) => {
-    const costs = usage?.get(user.id);
-    if (!costs) return { ...user, cost: null, requests: null, tokens: null };
-    return { ...user, cost: costs.total_cost, requests: sum(costs, "request_count"), tokens: sum(costs, "prompt_tokens") + sum(costs, "response_tokens") };
-  });
+  const used = new Map((usage ?? []).map((one) => [one.user_id, one]));
+  const here = users.map((user) => ({ ...(usage ? NOTHING_USED : UNKNOWN), ...used.get(user.id), ...user, name: user.username }));
+  const known = new Set(users.map((user) => user.id));
+  const gone = (usage ?? []).filter((one) => !known.has(one.user_id)).map((one) => ({ ...one, id: one.user_id, gone: true }));
+  return [...here, ...gone];
 }
 
 export default function People({ rest }) {
   const question = useQuestion();
   const { query } = useRoute();
   const users = useAsk("/api/admin/users", ALWAYS);
-  const usage = useEach("/api/costs/summary", question.current, users.data?.users.map((user) => ({ key: user.id, params: { user_id: user.id } })));
+  const { asking: usage, rows } = useSpenders("people", question.current);
   const keys = useAsk("/api/admin/keys", ALWAYS);
   const [adding, setAdding] = useState(false);
-  const people = useMemo(() => (users.data ? join(users.data.users, usage.data) : []), [users.data, usage.data]);
+  const people = useMemo(() => (users.data ? join(users.data.users, rows) : []), [users.data, rows]);
   const by = BARS[query.people_by] ? query.people_by : "cost";
+  const [, key, show, exact] = BARS[by];
   const top = useMemo(() => [...people].sort((a, b) => b.cost - a.cost || b.requests - a.requests).filter((one) => one.requests > 0), [people]);
-  const person = rest[0] && people.find((one) => String(one.id) === rest[0]);
+  const person = rest[0] && people.find((one) => String(one.id) === rest[0] && !one.gone);
   const again = () => { users.again(); usage.again(); keys.again(); };
   const add = html`<button type="button" class="btn small primary" onClick=${() => setAdding(true)}><${Icon} name="plus" size=${15} />Add a person</button>`;
+  const leading = top.slice(0, MOST).filter((one) => !one.gone);
   return html`<${Page} title="People" question=${question} filters=${["model", "project", "endpoint"]} live=${true}>
-    ${top.length > 0 && html`<${Courses} question=${question} live=${true} height=${220} measures=${["cost", "requests", "tokens", "errors"]}
-      subjects=${top.slice(0, MOST).map((one) => ({ label: one.username, params: { user_id: one.id } }))} />`}
+    ${leading.length > 0 && html`<${Courses} question=${question} live=${true} height=${220} measures=${["cost", "requests", "tokens", "errors"]}
+      whose=${top.length > MOST ? "of the four dearest" : ""} subjects=${leading.map((one) => ({ label: one.username, params: { user_id: one.id } }))} />`}
     <div class="grid-2 stretch">
-      <${Card} title="By person" actions=${html`<${Choice} label="People by" value=${by} options=${[["cost", "Cost"], ["requests", "Requests"], ["tokens", "Tokens"]]} choose=${(id) => change({ people_by: id === "cost" ? null : id }, { replace: true })} />`}>
-        <${Answer} asking=${usage} height=${260}>${() => top.length
-          ? html`<${Bars} show=${BARS[by][0]} exact=${BARS[by][1]} rows=${top.map((one) => ({ key: one.id, name: one.username, value: one[by], href: href("people", {}, [String(one.id)]) }))} />`
+      <${Card} title="By person" actions=${html`<${Choice} label="People by" value=${by} options=${Object.entries(BARS).map(([id, [label]]) => [id, label])} choose=${(id) => change({ people_by: id === "cost" ? null : id }, { replace: true })} />`}>
+        <${Answer} asking=${usage} height=${300}>${() => top.length
+          ? html`<${Bars} show=${show} exact=${exact} rows=${top.map((one) => ({ key: one.id, name: one.name, value: one[key], href: one.gone ? undefined : href("people", {}, [String(one.id)]) }))} />`
           : html`<p class="quiet">Nobody asked anything in this time.</p>`}</${Answer}>
       </${Card}>
       <${Projects} question=${question} users=${users.data?.users ?? []} />
     </div>
     <${Card} title="Everybody" actions=${add} pad=${false}>
       <div class="card-gap"></div>
-      <${Answer} asking=${users} height=${320}>${() => html`<${List} people=${people} zone=${question.zone} />`}</${Answer}>
+      <${Answer} asking=${users} height=${320}>${() => html`<${List} people=${people} question=${question} />`}</${Answer}>
     </${Card}>
     <${Card} title="Everybody's API keys" pad=${false}>
       <div class="card-gap"></div>
@@ -71,17 +77,15 @@ export default function People({ rest }) {
   </${Page}>`;
 }
 
-function List({ people, zone }) {
-  const total = people.reduce((all, one) => all + one.cost, 0);
+function List({ people, question }) {
+  const { zone, compare } = question;
   const columns = useMemo(() => [
-    { id: "username", label: "Person", value: (p) => p.username, show: (p) => html`<span class="row nowrap-row"><b class="cut">${p.username}</b>
+    { id: "username", label: "Person", value: (p) => p.name, show: (p) => html`<span class="row nowrap-row"><b class="cut ${p.gone ? "quiet" : ""}">${p.name}</b>
       ${p.is_admin && html`<span class="badge accent">admin</span>`}${p.disabled && html`<span class="badge warn">disabled</span>`}</span>` },
-    { id: "requests", label: "Requests", num: true, value: (p) => p.requests, show: (p) => format.count(p.requests), exact: (p) => format.exactCount(p.requests) },
-    { id: "tokens", label: "Tokens", num: true, value: (p) => p.tokens, show: (p) => format.count(p.tokens), exact: (p) => format.exactCount(p.tokens) },
-    { id: "cost", label: "Cost", num: true, value: (p) => p.cost, show: (p) => format.money(p.cost), exact: (p) => format.exactMoney(p.cost) },
-    { id: "share", label: "Share", num: true, value: (p) => (total ? p.cost / total : null), show: (p) => format.percent(total ? p.cost / total : null), exact: (p) => format.exactPercent(total ? p.cost / total : null) },
-    { id: "created_at", label: "Since", value: (p) => p.created_at ?? null, show: (p) => format.at(p.created_at, zone, "date") },
-  ], [total, zone]);
+    ...spendingColumns({ compare }),
+    { id: "last_request_at", label: "Last request", num: true, value: (p) => p.last_request_at ?? null, show: (p) => (p.last_request_at ? format.ago(p.last_request_at) : format.NOTHING), exact: (p) => p.last_request_at && format.at(p.last_request_at, zone) },
+    { id: "created_at", label: "Since", num: true, minor: true, value: (p) => p.created_at ?? null, show: (p) => format.at(p.created_at, zone, "date") },
+  ], [zone, compare]);
   return html`<${Table} caption="Everybody" columns=${columns} rows=${people} file="people" sort=${{ id: "cost", down: true }}
-    row=${{ key: (p) => p.id, href: (p) => href("people", {}, [String(p.id)]) }} />`;
+    row=${{ key: (p) => p.id, href: (p) => (p.gone ? href("people") : href("people", {}, [String(p.id)])) }} />`;
 }

@@ -15,6 +15,7 @@ import { Empty, Failure, Skeleton } from "../parts/states.js";
 import { say } from "../parts/toasts.js";
 
 const ALWAYS = fixed();
+const IDEAS = ["Why is the sky blue?", "Explain recursion to a ten-year-old.", "Write a haiku about waiting."];
 const DEFAULTS = { system: "", temperature: "", most: "" };
 
 function bodyOf(model, messages, form) {
@@ -85,7 +86,8 @@ export default function Playground() {
     <div class="grid-side">
       <section class="card chat" aria-label="Chat">
         <div class="chat-log" aria-live="off">
-          ${!turns.length && html`<div class="empty"><h2>Ask something</h2><p>It goes through the gateway like any other request: it is metered, it costs what it costs, and it appears in the log.</p></div>`}
+          ${!turns.length && html`<div class="empty middle"><h2>Ask something</h2><p>It goes through the gateway like any other request: it is metered, it costs what it costs, and it appears in the log.</p>
+            <div class="ideas">${IDEAS.map((one) => html`<button type="button" class="btn small" key=${one} disabled=${!model} onClick=${() => ask(one)}>${one}</button>`)}</div></div>`}
           ${turns.map((turn, place) => html`<${Turn} key=${place} turn=${turn} amend=${(changes) => setTurns((before) => before.map((one, index) => (index === place ? { ...one, ...changes } : one)))} />`)}
           <div ref=${end}></div>
         </div>

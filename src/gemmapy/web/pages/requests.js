@@ -12,10 +12,9 @@ import { Choice } from "../parts/choice.js";
 import { useChoices } from "../parts/filters.js";
 import { FirstRequest } from "../parts/first.js";
 import { Icon } from "../parts/icons.js";
-import { requestColumns } from "../parts/now.js";
+import { RunningLine, requestColumns } from "../parts/now.js";
 import { Card, Page } from "../parts/page.js";
 import { Failure, Skeleton } from "../parts/states.js";
-import { say } from "../parts/toasts.js";
 import { Story } from "../parts/story.js";
 import { Table } from "../parts/table.js";
 
@@ -57,12 +56,13 @@ export default function Requests({ rest }) {
   const { query } = useRoute();
   const admin = useObservable(session).user.is_admin;
   const [tail, setTail] = useState(true);
-  const asked = question.current.with({ limit: PAGE, errors: query.errors, key: query.key, status: query.status });
+  const asked = question.current.with({ limit: PAGE, errors: query.errors, key: query.key, status: query.status, search: query.q });
   const { first, log, more, older, ready } = useLog(asked, tail);
   const seen = useObservable(recent);
   const fresh = new Set(seen.slice(0, 20).filter((r) => Date.now() - Date.parse(r.created_at) - skew < 3000).map((r) => r.id));
   const columns = useMemo(() => requestColumns({ zone: question.zone, admin }), [question.zone, admin]);
   const chips = [
+    ...(query.q ? [{ name: "q", label: "Search", text: query.q }] : []),
     ...(query.key ? [{ name: "key", label: "API key", text: query.key }] : []),
     ...(query.status ? [{ name: "status", label: "Status", text: query.status }] : []),
   ];
@@ -74,42 +74,43 @@ export default function Requests({ rest }) {
           choose=${(id) => change({ errors: id === "errors" ? "true" : null })} />
         <span class="push"></span>
         <button type="button" class="btn small" aria-pressed=${tail} onClick=${() => setTail(!tail)}
-          title=${tail ? "New requests come in at the top" : "The list stands still"}>${tail ? "Live tail" : "Paused"}</button>
+          title=${tail ? "New requests come in at the top" : "The list stands still"}><span class="dot ${tail ? "beats" : ""}" aria-hidden="true"></span>${tail ? "Live tail" : "Paused"}</button>
       </div>
-      <div class="card-gap"></div>
+      <${RunningLine} filters=${question.filters} />
       ${first.error && html`<div class="card-body"><${Failure} error=${first.error} again=${first.again} /></div>`}
       ${!ready && !first.error && log.rows.length === 0 && html`<div class="card-body"><${Skeleton} height=${620} /></div>`}
       ${(ready || log.rows.length > 0) && html`<div class=${ready ? "" : "busy"}>
         ${log.rows.length > 0
-          ? html`<${Table} caption="Requests, the newest first" columns=${columns} rows=${log.rows} fixed=${true} file="requests" exported=${() => log.rows}
+          ? html`<${Table} caption="Requests, the newest first" columns=${columns} rows=${log.rows} fixed=${true} kind="brief" file="requests" exported=${() => log.rows}
               row=${{ key: (r) => r.id, href: (r) => href("requests", {}, [r.request_id]), fresh: (r) => fresh.has(r.id) }}
               foot=${html`<span>${format.exactCount(log.rows.length)} shown${log.next ? "" : ", which is all"}</span>`} />`
-          : html`<${Nothing} narrowed=${chips.length > 0 || query.errors || Object.values(question.filters).some(Boolean)} />`}
+          : html`<${Nothing} more=${log.next} narrowed=${chips.length > 0 || query.errors || Object.values(question.filters).some(Boolean)} />`}
         ${older.error && html`<div class="card-body"><${Failure} error=${older.error} again=${more} /></div>`}
-        ${log.next && html`<div class="card-body centre"><button type="button" class="btn" onClick=${more} disabled=${older.busy}>${older.busy ? "Loading" : "Older requests"}</button></div>`}
+        ${log.next && html`<div class="card-body centre"><button type="button" class="btn" onClick=${more} disabled=${older.busy}>${older.busy ? "Loading" : query.q ? "Look further back" : "Older requests"}</button></div>`}
       </div>`}
     </${Card}>
     ${rest[0] && html`<${Story} key=${rest[0]} id=${rest[0]} zone=${question.zone} close=${shut} />`}
   </${Page}>`;
 }
 
-function Nothing({ narrowed }) {
+/** `more`: a search looks at so many requests at a time, and there are older ones. */
+function Nothing({ narrowed, more }) {
+  if (more) return html`<p class="card-body quiet">Nothing so far. There are older requests to look at.</p>`;
   if (narrowed) return html`<p class="card-body quiet">No request fits. Take out a filter, or choose a longer time.</p>`;
   return html`<${FirstRequest} bare=${true} />`;
 }
 
-/** What a text may mean: [filter, value] of a model, person, project or endpoint, by its name or a part of it. */
-function meant(text, choices) {
-  const wanted = text.toLowerCase();
+/** The filter that a text names in full: [name, value] of a model, person, project or endpoint. */
+function named(text, choices) {
   const pairs = (name, values) => values.map((value) => (Array.isArray(value) ? [name, ...value] : [name, value, value]));
   const all = [...pairs("model", choices.models), ...pairs("user", choices.users), ...pairs("project", choices.projects), ...pairs("endpoint", choices.endpoints)];
-  const names = all.map(([name, value, label]) => ({ name, value, label: label.toLowerCase() }));
-  return names.find(({ label }) => label === wanted) ?? names.find(({ label }) => label.startsWith(wanted)) ?? names.find(({ label }) => label.includes(wanted));
+  return all.find(([, , label]) => label.toLowerCase() === text.toLowerCase());
 }
 
-/** An id opens that request; the name of a model, person, project or endpoint narrows to it. `/` brings the cursor here. */
+/** An id opens that request; a name sets its filter; any other text is looked for in the log. `/` brings the cursor here. */
 function Search() {
-  const choices = useChoices();
+  const [used, setUsed] = useState(false);
+  const choices = useChoices(used);
   const [value, setValue] = useState("");
   const box = useRef(null);
   useEffect(() => {
@@ -125,20 +126,18 @@ function Search() {
     event.preventDefault();
     const wanted = value.trim();
     if (!wanted) return;
-    const found = ID.test(wanted) ? null : meant(wanted, choices);
+    const found = named(wanted, choices);
     if (ID.test(wanted)) go("requests", {}, { rest: [wanted] });
-    else if (found) change({ [found.name]: found.value });
-    else {
-      say(`No model, person, project or endpoint is called ${wanted}, and it is no request id.`);
-      return;
-    }
+    else if (found) change({ [found[0]]: found[1] });
+    else change({ q: wanted });
     setValue("");
   };
   const labels = [...choices.models, ...choices.users.map(([, name]) => name), ...choices.projects, ...choices.endpoints];
   return html`<form class="search" role="search" onSubmit=${submit}>
     <${Icon} name="search" size=${16} />
-    <input ref=${box} class="input" type="search" list="known-names" value=${value} aria-label="Search requests" placeholder="Id, model, person  ( / )"
-      title="A request's id opens it; a model, person, project or endpoint narrows the list" autocomplete="off" spellcheck="false" onInput=${(e) => setValue(e.target.value)} />
+    <input ref=${box} class="input" type="search" list="known-names" value=${value} aria-label="Search requests" placeholder="Search requests" maxlength="200" onFocus=${() => setUsed(true)}
+      title="An id opens that request. Any other text is looked for in models, people, endpoints, errors, upstreams, end users and clients' ids." autocomplete="off" spellcheck="false" onInput=${(e) => setValue(e.target.value)} />
+    <kbd aria-hidden="true">/</kbd>
     <datalist id="known-names">${labels.map((label) => html`<option key=${label} value=${label} />`)}</datalist>
   </form>`;
 }

@@ -6,6 +6,7 @@ import { LENGTH } from "../core/range.js";
 import { color, dark } from "../core/theme.js";
 import { useObservable } from "../core/observable.js";
 import { html, useEffect, useMemo, useRef, useState } from "../core/view.js";
+import { Table } from "./table.js";
 import { say } from "./toasts.js";
 
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
@@ -70,7 +71,7 @@ function axes(zone, interval, show, width) {
     },
     {
       ...common, size: (_plot, values) => 14 + Math.max(26, ...(values ?? []).map((text) => String(text ?? "").length * 7)),
-      gap: 6, space: 44, values: (_plot, splits) => splits.map((value) => (value === null ? "" : show(value))),
+      gap: 6, space: 44, values: (_plot, splits) => splits.map((value) => (value === null ? "" : (show.tick ?? show)(value))),
     },
   ];
 }
@@ -223,16 +224,15 @@ export function Chart({ label, times, series, band, zone, interval, show, exact 
 /** The chart's numbers as a table, drawn once it is opened. */
 function Behind({ label, times, series, zone, interval, exact }) {
   const [open, setOpen] = useState(false);
+  const columns = [
+    { id: interval, label: interval[0].toUpperCase() + interval.slice(1), value: (row) => row.start, show: (row) => bucket(row.time, zone, interval) },
+    ...series.map((one, place) => ({ id: one.label, label: one.label, num: true, value: (row) => row.values[place], show: (row) => exact(row.values[place]) })),
+  ];
+  const rows = () => times.map((time, place) => ({ time, start: new Date(time).toISOString(), values: series.map((one) => one.values[place] ?? null) }));
   return html`<details class="behind" onToggle=${(event) => setOpen(event.target.open)}>
     <summary>As a table</summary>
-    ${open && html`<div class="table-box" tabindex="0" role="group" aria-label=${label}><table class="data">
-      <caption class="unseen">${label}</caption>
-      <thead><tr><th scope="col">${interval}</th>${series.map((one) => html`<th scope="col" class="num">${one.label}</th>`)}</tr></thead>
-      <tbody>${times.map((time, place) => html`<tr key=${time}>
-        <td>${bucket(time, zone, interval)}</td>
-        ${series.map((one) => html`<td class="num">${exact(one.values[place])}</td>`)}
-      </tr>`)}</tbody>
-    </table></div>`}
+    ${open && html`<${Table} caption=${label} columns=${columns} rows=${rows()} row=${{ key: (row) => row.time }} fixed=${true} cards=${false} kind="leading"
+      file=${label.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").slice(0, 60)} />`}
   </details>`;
 }
 

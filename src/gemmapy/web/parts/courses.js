@@ -1,11 +1,12 @@
 // Up to four subjects (models, people) over time in one chart, each a line with a dash and a colour of its own.
 import { useAsk } from "../core/ask.js";
 import { courseName, MEASURES } from "../core/measures.js";
-import { intervals, LENGTH } from "../core/range.js";
+import { LENGTH } from "../core/range.js";
 import { change, useRoute } from "../core/route.js";
 import { html, useMemo } from "../core/view.js";
 import { Chart, underWay } from "./chart.js";
 import { Choice } from "./choice.js";
+import { Grain } from "./grain.js";
 import { Card } from "./page.js";
 import { zoomTo } from "./range.js";
 import { Failure, Skeleton } from "./states.js";
@@ -13,7 +14,7 @@ import { Failure, Skeleton } from "./states.js";
 const COURSES = ["requests", "tokens", "cost", "duration", "ttft", "speed", "errors"];
 
 /** `subjects`: at most four of {label, params}, the filters that make the series theirs. */
-export function Courses({ question, subjects, live = false, measures = COURSES, height = 280 }) {
+export function Courses({ question, subjects, live = false, measures = COURSES, whose = "", height = 280 }) {
   const { query } = useRoute();
   const chosen = measures.includes(query.show) ? query.show : measures[0];
   const measure = MEASURES[chosen];
@@ -33,12 +34,10 @@ export function Courses({ question, subjects, live = false, measures = COURSES, 
       return { label: subjects[index].label, values };
     });
   }, [all, measure, subjects.map((one) => one.label).join("|"), ...[0, 1, 2, 3].map((place) => asked[place]?.data)]);
-  const grains = intervals(question.window);
   const actions = html`
     <${Choice} label="Show" value=${chosen} options=${measures.map((id) => [id, MEASURES[id].label.replace(", p50", "")])} choose=${(id) => change({ show: id === measures[0] ? null : id }, { replace: true })} />
-    ${grains.length > 1 && html`<${Choice} label="Grain" value=${interval} choose=${(by) => change({ by: by === grains[0] ? null : by }, { replace: true })}
-      options=${["hour", "day", "week"].filter((one) => grains.includes(one)).map((one) => [one, `By ${one}`])} />`}`;
-  return html`<${Card} title=${courseName(measure)} actions=${actions}>
+    <${Grain} question=${question} />`;
+  return html`<${Card} title=${`${courseName(measure)} ${whose}`.trim()} actions=${actions}>
     ${failed ? html`<${Failure} error=${failed.error} again=${failed.again} />` : !all ? html`<${Skeleton} height=${height + 32} />` : html`<div class=${asked.some((one) => one.busy) ? "busy" : ""}>
       <${Chart} label=${`${courseName(measure)} of ${subjects.map((one) => one.label).join(", ")} by ${interval}`} times=${times} series=${series} zone=${zone} interval=${interval}
         show=${measure.show} exact=${measure.exact} height=${height} open=${question.window.open && underWay(times.at(-1), interval)}

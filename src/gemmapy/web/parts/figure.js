@@ -49,7 +49,7 @@ export function Figure({ label, value, show, exact = show, before, better, sub, 
           <span class="figure-value" title=${exact(value)}>${show(value)}</span>
           <${Change} now=${value} before=${before} better=${better} exact=${exact} />
         </span>`}
-    <span class="figure-sub cut">${sub}</span>
+    <span class="figure-sub cut" title=${typeof sub === "string" ? sub : undefined}>${sub}</span>
     ${course && html`<${Spark} values=${course} />`}`;
   const kind = `figure ${wide ? "wide-on-phone" : ""}`;
   if (!choose) return html`<div class=${kind}>${inner}</div>`;

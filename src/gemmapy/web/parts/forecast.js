@@ -8,6 +8,7 @@ import { Card } from "./page.js";
 import { Answer, Skeleton } from "./states.js";
 
 const DAY = 86_400_000;
+const EIGHTY = format.exactPercent(0.8);
 const MONTHLY = { period: "month" };
 
 /** Days of the month (UTC), the sum so far on each, and straight ways from today to the expected end. */
@@ -41,12 +42,12 @@ export function Forecast({ user }) {
       <div class="figures three inset">
         <div class="figure short"><span class="figure-label">Spent so far</span><span class="figure-value" title=${format.exactMoney(forecast.spent)}>${format.money(forecast.spent)}</span></div>
         <div class="figure short"><span class="figure-label">Expected</span><span class="figure-value" title=${format.exactMoney(forecast.expected)}>${format.money(forecast.expected)}</span></div>
-        <div class="figure short wide-on-phone"><span class="figure-label">80 % interval</span><span class="figure-value" title=${`${format.exactMoney(forecast.low)} to ${format.exactMoney(forecast.high)}`}>${format.money(forecast.low)} – ${format.money(forecast.high)}</span></div>
+        <div class="figure short wide-on-phone"><span class="figure-label">${EIGHTY} interval</span><span class="figure-value" title=${`${format.exactMoney(forecast.low)} to ${format.exactMoney(forecast.high)}`}>${format.money(forecast.low)} – ${format.money(forecast.high)}</span></div>
       </div>
       ${drawn ? html`<${Chart} label=${`Cost of ${name}, added up by day`} times=${drawn.times} zone="UTC" interval="day" show=${format.money} exact=${format.exactMoney} height=${210}
           series=${[{ label: "Spent", values: drawn.actual, sparse: true }, { label: "Expected", values: drawn.expected, before: true, sparse: true }]}
-          band=${{ label: "80 % interval", low: drawn.low, high: drawn.high }} />` : html`<${Skeleton} height=${240} />`}
-      <p class="hint">${forecast.coverage === null
+          band=${{ label: `${EIGHTY} interval`, low: drawn.low, high: drawn.high }} />` : html`<${Skeleton} height=${240} />`}
+      <p class="hint spaced">${forecast.coverage === null
         ? "Too little is known yet to say how often such an interval holds."
         : `In the last two months such an interval held ${format.percent(forecast.coverage)} of the time.`} From ${forecast.history_days} days of use; months here are in UTC.
         By the average of the last seven days alone, 30 days would cost ${format.money(projection.data.projected_total_cost)}.</p>`}</${Answer}>

@@ -27,11 +27,11 @@ export function KeyTable({ keys, zone, path = "/api/keys", again, owner = false 
   const columns = useMemo(() => [
     { id: "name", label: "Name", value: (k) => k.name, show: (k) => html`<span class="cut">${k.name}</span>${k.is_trusted && html` <span class="badge accent" title="Its requests may name their end user">trusted</span>`}` },
     ...(owner ? [{ id: "username", label: "Owner", value: (k) => k.username }] : []),
-    { id: "prefix", label: "Begins with", value: (k) => k.prefix, show: (k) => html`<code>${k.prefix}…</code>` },
+    { id: "prefix", label: "Begins with", minor: true, value: (k) => k.prefix, show: (k) => html`<code>${k.prefix}…</code>` },
     { id: "project", label: "Project", value: (k) => k.project, show: (k) => k.project ?? html`<span class="faint">none</span>` },
-    { id: "limits", label: "Limited to", value: (k) => limits(k) || null, show: (k) => html`<span class="cut" title=${limits(k)}>${limits(k) || html`<span class="faint">nothing</span>`}</span>` },
-    day("last_used_at", "Last used", "never"), day("expires_at", "Expires", "never"), day("created_at", "Made", ""),
-    { id: "actions", label: "", sort: false, out: false, value: () => null, show: (k) => html`<button type="button" class="btn small danger" onClick=${() => { setError(null); setDoomed(k); }}>Revoke</button>` },
+    { id: "limits", label: "Limited to", minor: true, value: (k) => limits(k) || null, show: (k) => html`<span class="cut" title=${limits(k)}>${limits(k) || html`<span class="faint">nothing</span>`}</span>` },
+    day("last_used_at", "Last used", "never"), day("expires_at", "Expires", "never"), { ...day("created_at", "Made", ""), minor: true },
+    { id: "actions", label: "", sort: false, out: false, value: () => null, show: (k) => html`<button type="button" class="btn small plain danger" onClick=${() => { setError(null); setDoomed(k); }}>Revoke</button>` },
   ], [zone, owner]);
   return html`<${Table} caption="API keys" columns=${columns} rows=${keys} row=${{ key: (k) => k.id }} file="api-keys" sort=${{ id: "created_at", down: true }} />
     ${doomed && html`<${Dialog} title=${`Revoke ${doomed.name}?`} close=${() => setDoomed(null)}>

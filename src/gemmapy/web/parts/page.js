@@ -2,7 +2,7 @@
 import { link } from "../core/live.js";
 import { useObservable } from "../core/observable.js";
 import { html, useEffect, useRef, useState } from "../core/view.js";
-import { Chips, FilterButton, useChoices } from "./filters.js";
+import { Chips, FilterButton } from "./filters.js";
 import { RangePicker } from "./range.js";
 
 const LINKS = {
@@ -32,23 +32,20 @@ function useStuck() {
 /** `question` shows the time range; `filters`: true, or the names of those that the page understands. */
 export function Page({ title, question, filters = false, live = false, chips = [], actions, children }) {
   const [mark, stuck] = useStuck();
-  const choices = filters ? html`<${Filtering} only=${Array.isArray(filters) ? filters : null} chips=${chips} />` : null;
+  const only = Array.isArray(filters) ? filters : null;
   return html`
     <div ref=${mark} aria-hidden="true"></div>
     <div class="top ${stuck ? "is-stuck" : ""}">
       <div class="top-in">
         <div class="top-title"><h1>${title}</h1>${live && html`<${LiveMark} />`}</div>
         ${actions}
-        ${filters && html`<${Filters} only=${Array.isArray(filters) ? filters : null} />`}
+        ${filters && html`<${FilterButton} only=${only} />`}
         ${question && html`<${RangePicker} question=${question} />`}
       </div>
-      ${choices}
+      ${filters && html`<${Chips} only=${only} more=${chips} />`}
     </div>
     <div class="content">${children}</div>`;
 }
-
-const Filters = ({ only }) => html`<${FilterButton} choices=${useChoices()} only=${only} />`;
-const Filtering = ({ only, chips }) => html`<${Chips} choices=${useChoices()} only=${only} more=${chips} />`;
 
 export function Card({ title, actions, note, children, pad = true, label }) {
   return html`<section class="card" aria-label=${label ?? title}>

@@ -39,15 +39,15 @@ export function PriceList({ zone, set, history }) {
     }
   };
   const per = (id, label, key) => ({
-    id, label, num: true, value: (p) => p[key], show: (p) => (p[key] === null ? format.NOTHING : format.money(p[key] * 1000)), exact: (p) => `${format.exactMoney(p[key])} per 1K tokens`,
+    id, label, num: true, value: (p) => p[key], show: (p) => (p[key] === null ? format.NOTHING : format.exactMoney(p[key] * 1000)), exact: (p) => `${format.exactMoney(p[key])} per 1K tokens`,
   });
   const columns = useMemo(() => [
     { id: "model", label: "Model", value: (p) => p.model, show: (p) => html`<b>${p.model}</b>` },
     { id: "state", label: "State", value: (p) => p.state, show: (p) => html`<span class="badge ${{ "in force": "good", "to come": "accent" }[p.state] ?? ""}">${p.state}</span>` },
-    per("input_cost", "Input", "input_cost"), per("output_cost", "Output", "output_cost"), per("cached_input_cost", "Cached", "cached_input_cost"),
-    { id: "other", label: "Other", sort: false, value: (p) => [p.request_cost && `${format.money(p.request_cost)} a request`, p.compute_cost && `${format.money(p.compute_cost)} a second`].filter(Boolean).join(", ") || null },
+    per("input_cost", "Input", "input_cost"), per("output_cost", "Output", "output_cost"), { ...per("cached_input_cost", "Cached", "cached_input_cost"), minor: true },
+    { id: "other", label: "Other", minor: true, sort: false, value: (p) => [p.request_cost && `${format.money(p.request_cost)} a request`, p.compute_cost && `${format.money(p.compute_cost)} a second`].filter(Boolean).join(", ") || null },
     { id: "effective_at", label: "From", value: (p) => p.effective_at, show: (p) => format.at(p.effective_at, zone, "date"), exact: (p) => format.at(p.effective_at, zone) },
-    { id: "source", label: "Source", value: (p) => p.source, show: (p) => html`<span class="cut" title=${p.source}>${p.source || format.NOTHING}</span>` },
+    { id: "source", label: "Source", minor: true, value: (p) => p.source, show: (p) => html`<span class="cut" title=${p.source}>${p.source || format.NOTHING}</span>` },
     { id: "actions", label: "", sort: false, out: false, value: () => null, show: (p) => p.state === "to come"
         ? html`<button type="button" class="btn small danger" onClick=${() => withdraw(p)}>Withdraw</button>`
         : p.state === "in force" ? html`<button type="button" class="btn small" onClick=${() => set(p.model)}>Change</button>` : "" },

@@ -1,7 +1,6 @@
 // Projects, for admins: what each cost, who may charge it, a new one, and taking one out of use.
 import { post, put, remove } from "../core/api.js";
 import { useAsk } from "../core/ask.js";
-import { useEach } from "../core/each.js";
 import * as format from "../core/format.js";
 import { fixed } from "../core/question.js";
 import { href } from "../core/route.js";
@@ -9,6 +8,7 @@ import { html, useState } from "../core/view.js";
 import { Bars } from "./bars.js";
 import { Dialog } from "./dialog.js";
 import { Card } from "./page.js";
+import { useSpenders } from "./spenders.js";
 import { Answer, Failure } from "./states.js";
 import { say } from "./toasts.js";
 
@@ -16,14 +16,14 @@ const ALWAYS = fixed();
 
 export function Projects({ question, users }) {
   const projects = useAsk("/api/admin/projects", ALWAYS);
-  const usage = useEach("/api/costs/summary", question.current, projects.data?.projects.map((one) => ({ key: one.name, params: { project: one.name } })));
+  const { asking, rows } = useSpenders("projects", question.current);
   const [managing, setManaging] = useState(false);
   const manage = html`<button type="button" class="btn small" onClick=${() => setManaging(true)}>Manage</button>`;
   return html`<${Card} title="By project" actions=${manage}>
-    <${Answer} asking=${usage} height=${260}>${(data) => data.size
-      ? html`<${Bars} show=${format.money} exact=${format.exactMoney} rows=${[...data].map(([name, costs]) => ({
-          key: name, name, value: costs.total_cost, href: href("overview", { project: name }) }))} />`
-      : html`<p class="quiet">There is no project yet. One is who pays: a cost centre, a customer, a team.</p>`}</${Answer}>
+    <${Answer} asking=${asking} height=${300}>${() => rows.some((one) => one.project)
+      ? html`<${Bars} show=${format.money} exact=${format.exactMoney} rows=${rows.filter((one) => one.requests > 0).map((one) => ({
+          key: one.key, name: one.name, value: one.cost, href: one.project ? href("overview", { project: one.project }) : undefined }))} />`
+      : projects.data?.projects.length ? html`<p class="quiet">No request was paid for by a project in this time.</p>` : html`<p class="quiet">There is no project yet. One is who pays: a cost centre, a customer, a team.</p>`}</${Answer}>
     ${managing && html`<${Manage} projects=${projects} users=${users} close=${() => setManaging(false)} />`}
   </${Card}>`;
 }

@@ -34,7 +34,7 @@ function Told({ request: r, zone, again }) {
     ${r.error_message && html`<div class="notice ${r.error ? "bad" : "warn"}"><div><b>${r.error_code?.replaceAll("_", " ") ?? `Status ${r.status}`}</b> ${r.error_message}</div></div>`}
     <section class="stack"><h3>Time</h3><${Waterfall} request=${r} /></section>
     <div class="pair">
-      <section class="stack"><h3>Tokens${r.estimated ? html` <span class="badge warn">estimated</span>` : ""}</h3>
+      <section class="stack"><h3>Tokens${r.estimated && r.total_tokens !== null ? html` <span class="badge warn">estimated</span>` : ""}</h3>
         <dl class="facts">
           <dt>Prompt</dt><dd>${format.exactCount(r.prompt_tokens)}</dd>
           ${r.cached_prompt_tokens > 0 && html`<dt class="sub">of them cached</dt><dd>${format.exactCount(r.cached_prompt_tokens)}</dd>`}
@@ -77,5 +77,6 @@ function Cost({ request: r, zone }) {
       ${part("Saved by the cache", r.saved)}
       <dt><b>In all</b></dt><dd><b>${format.exactMoney(r.cost)}</b></dd>
     </dl>
+    ${r.adjustments?.length > 0 && html`<p class="hint">Recorded as ${format.exactMoney(r.recorded_cost)}${r.adjustments.map((one) => html`; priced anew on ${format.at(one.created_at, zone, "date")}: ${one.reason}`)}.</p>`}
     ${r.price && html`<p class="hint">Price of ${r.price.model}: ${format.exactMoney(r.price.input_cost)} in, ${format.exactMoney(r.price.output_cost)} out, per 1K tokens, since ${format.at(r.price.effective_at, zone, "date")}${r.price.source ? `. ${r.price.source}` : ""}</p>`}`;
 }

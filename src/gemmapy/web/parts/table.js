@@ -20,11 +20,19 @@ function sorted(rows, column, down) {
   });
 }
 
+/** Saves what a table shows; `rows()` are objects with the same keys. */
+export function Exports({ file, rows }) {
+  return html`
+    <button type="button" class="btn plain small" onClick=${() => saveCsv(file, rows())} title="Save what is shown as CSV"><${Icon} name="download" size=${15} />CSV</button>
+    <button type="button" class="btn plain small" onClick=${() => saveJson(file, rows())} title="Save what is shown as JSON"><${Icon} name="download" size=${15} />JSON</button>`;
+}
+
 /**
  * `columns`: [{id, label, value(row), show?(row), exact?(row), num?, out?}]; `value` sorts and is exported (`out`: under
- * another name; false: not at all). `row`: {key(row), href?(row), open?(row), fresh?(row)}. `file` names the export.
+ * another name; false: not at all); `minor` ones give way where there is little room. `kind`: "brief" for a list whose
+ * cards on a phone are two lines, laid out by the stylesheet. `row`: {key(row), href?(row), open?(row), fresh?(row)}. `file` names the export.
  */
-export function Table({ caption, columns, rows, row, file, sort, fixed = false, foot, cards = true, exported }) {
+export function Table({ caption, columns, rows, row, file, sort, fixed = false, foot, cards = true, kind = "", exported }) {
   const [by, setBy] = useState(sort ?? { id: null, down: true });
   const shown = useMemo(
     () => (fixed ? rows : sorted(rows, columns.find((column) => column.id === by.id), by.down)), [rows, by, fixed, columns],
@@ -41,10 +49,10 @@ export function Table({ caption, columns, rows, row, file, sort, fixed = false, 
   const goes = Boolean(row.open || row.href);
   return html`
     <div class="table-box" tabindex="0" role="group" aria-label=${caption}>
-      <table class="data ${cards ? "cards" : ""}" role="table">
+      <table class="data ${cards ? "cards" : ""} ${kind}" role="table">
         <caption class="unseen">${caption}</caption>
         <thead role="rowgroup"><tr role="row">${columns.map((column) => html`
-          <th key=${column.id} scope="col" role="columnheader" class=${column.num ? "num" : ""}
+          <th key=${column.id} scope="col" role="columnheader" class="${column.num ? "num" : ""} ${column.minor ? "minor" : ""}"
             aria-sort=${by.id === column.id ? (by.down ? "descending" : "ascending") : undefined}>
             ${fixed || column.sort === false
               ? column.label || html`<span class="unseen">${column.hidden ?? "Actions"}</span>`
@@ -53,7 +61,7 @@ export function Table({ caption, columns, rows, row, file, sort, fixed = false, 
         </tr></thead>
         <tbody role="rowgroup">${shown.map((one) => html`
           <tr key=${row.key(one)} role="row" class="${goes ? "goes" : ""} ${row.fresh?.(one) ? "fresh" : ""}" onClick=${goes ? (event) => click(event, one) : undefined}>
-            ${columns.map((column) => html`<td key=${column.id} role="cell" class=${column.num ? "num" : ""} data-label=${column.label}
+            ${columns.map((column) => html`<td key=${column.id} role="cell" class="${column.num ? "num" : ""} ${column.minor ? "minor" : ""} ${column.out === false ? "actions" : ""}" data-col=${column.id} data-label=${column.label}
               title=${column.exact?.(one)}>${column.show ? column.show(one) : (column.value(one) ?? "–")}</td>`)}
           </tr>`)}
         </tbody>
@@ -61,8 +69,6 @@ export function Table({ caption, columns, rows, row, file, sort, fixed = false, 
     </div>
     ${(file || foot) && html`<div class="table-foot">
       <div>${foot ?? `${rows.length} ${rows.length === 1 ? "row" : "rows"}`}</div>
-      ${file && html`
-        <button type="button" class="btn plain small" onClick=${() => saveCsv(file, plain())} title="Save what is shown as CSV"><${Icon} name="download" size=${15} />CSV</button>
-        <button type="button" class="btn plain small" onClick=${() => saveJson(file, plain())} title="Save what is shown as JSON"><${Icon} name="download" size=${15} />JSON</button>`}
+      ${file && html`<${Exports} file=${file} rows=${plain} />`}
     </div>`}`;
 }
