@@ -46,6 +46,18 @@ def test_a_price_from_now_on_and_what_was_before(api: RunningGateway) -> None:
     assert (history[0]["source"], history[0]["entered_by"]) == ("decision 7", "admin")
 
 
+def test_anybody_may_know_what_a_model_costs_now(api: RunningGateway) -> None:
+    api.post(PRICES, {"model": "phi", "input_cost": "0.0001", "output_cost": "0.0004", "request_cost": "0.002"})
+    api.post("/api/admin/users", {"username": "reader", "password": "something long enough"})
+    signed_in = api.post("/api/login", {"username": "reader", "password": "something long enough"}).json["token"]
+    found = api.get("/api/prices/in-force?model=phi:3b", key=signed_in).json
+    assert (found["model"], found["price"]["model"]) == ("phi:3b", "phi")
+    parts = ("input_cost", "output_cost", "request_cost", "compute_cost")
+    assert [found["price"][name] for name in parts] == [0.0001, 0.0004, 0.002, 0]
+    assert api.get("/api/prices/in-force?model=nobody-knows", key=signed_in).json["price"] is None
+    assert api.get("/api/prices/in-force", key=signed_in).status == 400
+
+
 def test_a_price_can_have_parts_of_its_own(api: RunningGateway) -> None:
     parts = {"request_cost": 0.5, "compute_cost": 0.25, "cached_input_cost": 0.1}
     api.post(PRICES, {"model": "llama3", "input_cost": 1, "output_cost": 2, **parts})

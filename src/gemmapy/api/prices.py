@@ -9,15 +9,16 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin
+from gemmapy.api.access import Admin, SignedIn
 from gemmapy.api.costs import Usd
 from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd, usd_or_none
 from gemmapy.metering.answers import Done
 from gemmapy.metering.prices import PriceEntry
+from gemmapy.pricing import Price
 from gemmapy.storage import prices
 
-router = APIRouter(prefix="/api/admin/prices", tags=["Costs"])
+router = APIRouter(tags=["Costs"])
 Use = Annotated[Services, Depends(services)]
 
 
@@ -46,6 +47,13 @@ class PriceList(TypedDict):
     prices: list[PriceShown]
 
 
+class PriceInForce(TypedDict):
+    """`price` is null where the model has none now. It may be of a name that the model's begins with."""
+
+    model: str
+    price: PriceShown | None
+
+
 class PriceHistory(TypedDict):
     prices: list[PriceRecord]
 
@@ -69,7 +77,7 @@ class MadePrice(TypedDict):
     message: str
 
 
-@router.get("", summary="Admins: the prices in force at a moment, by default now")
+@router.get("/api/admin/prices", summary="Admins: the prices in force at a moment, by default now")
 def price_list(
     caller: Admin,  # noqa: ARG001 - checked by its type, here and below
     use: Use,
@@ -78,23 +86,21 @@ def price_list(
     moment = at or use.clock.now()
     return {
         "at": moment,
-        "prices": [
-            {
-                "id": price.id,
-                "model": price.model,
-                "input_cost": usd(price.input_nusd_per_1k),
-                "output_cost": usd(price.output_nusd_per_1k),
-                "cached_input_cost": usd_or_none(price.cached_input_nusd_per_1k),
-                "request_cost": usd(price.request_nusd),
-                "compute_cost": usd(price.compute_nusd_per_second),
-                "effective_at": price.effective_at,
-            }
-            for price in use.prices.book.current(moment).values()
-        ],
+        "prices": [_shown(price) for price in use.prices.book.current(moment).values()],
     }
 
 
-@router.get("/history", summary="Admins: every price ever entered, the newest first")
+@router.get("/api/prices/in-force", summary="What a model costs now")
+def in_force(
+    caller: SignedIn,  # noqa: ARG001
+    use: Use,
+    model: Annotated[str, Query(min_length=1, max_length=200)],
+) -> PriceInForce:
+    price = use.prices.book.at(model, use.clock.now())
+    return {"model": model, "price": None if price is None else _shown(price)}
+
+
+@router.get("/api/admin/prices/history", summary="Admins: every price ever entered, the newest first")
 def price_history(
     caller: Admin,  # noqa: ARG001
     use: Use,
@@ -104,7 +110,9 @@ def price_history(
         return {"prices": [_record(row) for row in prices.history(connection, model)]}
 
 
-@router.post("", status_code=201, summary="Admins: a price, from now on or from a moment in the future")
+@router.post(
+    "/api/admin/prices", status_code=201, summary="Admins: a price, from now on or from a moment in the future"
+)
 def enter_price(body: NewPriceBody, caller: Admin, use: Use) -> MadePrice:
     entry = PriceEntry(
         model=body.model,
@@ -121,10 +129,23 @@ def enter_price(body: NewPriceBody, caller: Admin, use: Use) -> MadePrice:
     return {"id": price_id, "message": f"The price of {body.model.strip()} holds {since}."}
 
 
-@router.delete("/{price_id}", summary="Admins: take back a price that has not come into force")
+@router.delete("/api/admin/prices/{price_id}", summary="Admins: take back a price that has not come into force")
 def withdraw_price(price_id: Annotated[int, Field(ge=1, le=2**63 - 1)], caller: Admin, use: Use) -> Done:
     use.prices.withdraw(price_id, by=caller.user_id)
     return {"message": "The price is withdrawn."}
+
+
+def _shown(price: Price) -> PriceShown:
+    return {
+        "id": price.id,
+        "model": price.model,
+        "input_cost": usd(price.input_nusd_per_1k),
+        "output_cost": usd(price.output_nusd_per_1k),
+        "cached_input_cost": usd_or_none(price.cached_input_nusd_per_1k),
+        "request_cost": usd(price.request_nusd),
+        "compute_cost": usd(price.compute_nusd_per_second),
+        "effective_at": price.effective_at,
+    }
 
 
 def _record(row: dict[str, Any]) -> PriceRecord:

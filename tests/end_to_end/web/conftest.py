@@ -106,15 +106,16 @@ def page(context: BrowserContext, watch: Watch) -> Generator[Page]:
 
 
 @pytest.fixture
-def violations() -> Callable[[Page], list[str]]:
-    """What axe finds wrong with a page as it stands (WCAG 2.2 A and AA), each with where."""
+def violations() -> Callable[..., list[str]]:
+    """What axe finds wrong with a page as it stands (WCAG 2.2 A and AA), each with where; or only within a selector."""
 
-    def look(page: Page) -> list[str]:
+    def look(page: Page, within: str = "html") -> list[str]:
         # Evaluated by the debugger, not put into the page, so that its Content-Security-Policy may be as strict as it
         # is.
         page.evaluate(AXE.read_text())
         tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-        found: Any = page.evaluate("tags => axe.run(document, {runOnly: tags})", tags)
+        run = "([within, tags]) => axe.run(document.querySelector(within), {runOnly: tags})"
+        found: Any = page.evaluate(run, [within, tags])
         return [
             f"{violation['id']}: {violation['help']} ({', '.join(str(node['target']) for node in violation['nodes'])})"
             for violation in found["violations"]

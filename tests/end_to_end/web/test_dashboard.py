@@ -18,8 +18,11 @@ from tests.support import team
 from tests.support.gateway import PASSWORD, RunningGateway, gateway
 from tests.support.scripted import Hold, ScriptedUpstream, ndjson
 
+from gemmapy import MetricsCollector
+
 PAGES = ("overview", "models", "people", "costs", "requests", "patterns", "playground", "settings")
 CHAT = {"model": "llama3:8b", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+LONG = "hf.co/somebody/Some-Very-Long-Model-Name-3.1-70B-Instruct-abliterated-GGUF:Q4_K_M-imatrix"
 PIECE = {"model": "llama3:8b", "created_at": "2026-11-24T10:00:00Z", "done": False}
 KNOWN = "if (location.protocol === 'http:') localStorage.setItem('gemmapy.signed-in', '1')"
 OVERHANG = """value => value.getBoundingClientRect().right
@@ -53,6 +56,9 @@ def upstream() -> Generator[ScriptedUpstream]:
 def served(tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream) -> Generator[RunningGateway]:
     with gateway(tmp_path_factory.mktemp("page") / "data", f"ollama={upstream.url}") as started:
         team.fill(started.store, datetime.now(UTC), owner=1)
+        MetricsCollector(started.store).record(
+            1, LONG, "/v1/chat/completions", prompt_tokens=1234567, duration_ms=987654
+        )
         started.post("/api/admin/users", {"username": "visitor", "password": PASSWORD})
         yield started
 
@@ -205,6 +211,7 @@ def test_what_runs_is_shown_while_it_runs_and_the_playground_streams(
     answer = page.get_by_role("article", name="llama3:8b")
     expect(answer).to_contain_text("Air scatters blue light.")
     expect(answer).to_contain_text("≈ 2 tokens")
+    expect(answer).to_contain_text(f"≈ ${2 * 300 / 1e9:.8f}")
     running = watching.locator(".figure", has_text="Running now").locator(".figure-value")
     expect(running).to_have_text("1", timeout=2000)
     hold.event.set()
@@ -530,14 +537,43 @@ def test_every_page_fits_a_small_screen(at: Callable[[str], Page], page: Page, w
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("place", [*PAGES, "requests/NEWEST", "people/1"])
 def test_axe_finds_nothing_on_any_page(
-    at: Callable[[str], Page], page: Page, scheme: Any, violations: Callable[[Page], list[str]], served: RunningGateway
+    at: Callable[[str], Page],
+    page: Page,
+    place: str,
+    scheme: Any,
+    violations: Callable[..., list[str]],
+    served: RunningGateway,
 ) -> None:
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    newest = served.row()["id"]
-    for place in (*PAGES, f"requests/{newest}", "people/1"):
-        at(f"{place}?range=30d")
-        assert violations(page) == [], place
+    at(f"{place.replace('NEWEST', str(served.row()['id']))}?range=30d")
+    for opener in page.get_by_text("As a table").all():
+        opener.evaluate("summary => summary.click()")  # those under a drawer, too
+    assert violations(page) == []
+
+
+OPENERS = {
+    "overview": ("Time range", "Time zone", "Filter"),
+    "costs": ("Set a price", "Price the past anew", "Close a month", "Add a machine"),
+    "people": ("Add a person", "Manage"),
+    "settings": ("New key",),
+}
+
+
+def test_axe_finds_nothing_in_what_opens_over_a_page(
+    at: Callable[[str], Page], page: Page, violations: Callable[..., list[str]]
+) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    for place, names in OPENERS.items():
+        for name in names:
+            at(f"{place}?range=30d")
+            page.get_by_role("button", name=re.compile(f"^{name}")).first.click()
+            expect(page.locator("[role=dialog], dialog").first).to_be_visible()
+            settled(page)
+            assert violations(page, "[role=dialog], dialog") == [], f"{place}: {name}"
+            page.keyboard.press("Escape")
+            expect(page.locator("[role=dialog], dialog")).to_have_count(0)
 
 
 def test_the_page_works_below_a_base_path(page: Page, tmp_path: Path, upstream: ScriptedUpstream, watch: Watch) -> None:

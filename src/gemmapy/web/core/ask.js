@@ -23,6 +23,7 @@ class Asking {
     this.error = null;
     this.busy = false;
     this.key = null;
+    this.lost = false;
     this.again = () => this.run();
   }
 
@@ -47,10 +48,12 @@ class Asking {
       const data = await get(this.path, this.question.params(), controller.signal);
       if (controller.signal.aborted) return;
       keep(this.key, data);
-      Object.assign(this, { data, error: null, fresh: true });
+      Object.assign(this, { data, error: null, fresh: true, lost: false });
     } catch (error) {
       if (controller.signal.aborted) return;
-      this.error = error;
+      // The banner says that nothing can be reached, once; what is known stays as it is.
+      this.lost = error.status === 0;
+      this.error = this.lost && this.data !== undefined ? null : error;
     }
     this.busy = this.waiting = false;
     this.took = performance.now() - began;
@@ -59,6 +62,10 @@ class Asking {
   }
 
   soon() {
+    if (!reachable.get()) {
+      this.lost = true;
+      return;
+    }
     if (document.hidden) {
       this.late = true;
       return;
@@ -98,7 +105,7 @@ export function useAsk(path, question, { live = false } = {}) {
   }, [path, question?.key]);
   useEffect(() => () => asking.stop(), []);
   useEffect(() => entries.on(() => asking.path && asking.run()), []);
-  useEffect(() => reachable.on((yes) => yes && asking.error && asking.path && asking.run()), []);
+  useEffect(() => reachable.on((yes) => yes && (asking.error || asking.lost) && asking.path && asking.run()), []);
   useEffect(() => {
     if (!live) return undefined;
     const shown = () => {

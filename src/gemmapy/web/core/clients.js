@@ -68,7 +68,7 @@ const python = (value, spaces) => indent(value, spaces).replace(/\b(true|false|n
 /** A chat with Ollama's API as "curl", "python" or "javascript". */
 export function code(language, body, key = HIDDEN) {
   if (language === "curl") {
-    return `curl ${ORIGIN}/api/chat \\\n  -H "Authorization: Bearer ${key}" \\\n  -d ${shell(JSON.stringify({ ...body, stream: false }, null, 2))}`;
+    return `curl ${ORIGIN}/api/chat \\\n  -H "Authorization: Bearer ${key}" \\\n  -d ${shell(indent({ ...body, stream: false }, 2))}`;
   }
   const options = body.options ? `,\n    options=${python(body.options, 4)}` : "";
   if (language === "python") {

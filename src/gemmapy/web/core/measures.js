@@ -2,6 +2,8 @@
 import * as format from "./format.js";
 
 const share = (part, whole) => (whole ? part / whole : null);
+/** Null where nothing is known but that there was no price: unknown is not zero. */
+export const spent = (costs) => (costs.unpriced_requests && !costs.total_cost ? null : costs.total_cost);
 const rated = (b) => (b.positive ?? 0) + (b.negative ?? 0);
 
 /**
@@ -15,7 +17,7 @@ export const MEASURES = {
   },
   cost: {
     label: "Cost", show: format.money, exact: format.exactMoney,
-    bucket: (b) => b.cost, total: (_d, c) => c?.total_cost, model: (_m, c) => c?.total_cost ?? null,
+    bucket: (b) => b.cost, total: (_d, c) => (c ? spent(c) : undefined), model: (_m, c) => (c ? spent(c) : null),
   },
   tokens: {
     label: "Tokens", show: format.count, exact: format.exactCount,

@@ -2,6 +2,7 @@
 // hosted models would have asked for the same tokens.
 import { useAsk } from "../core/ask.js";
 import * as format from "../core/format.js";
+import { spent } from "../core/measures.js";
 import { useObservable } from "../core/observable.js";
 import { useQuestion } from "../core/question.js";
 import { LENGTH } from "../core/range.js";
@@ -47,7 +48,7 @@ export default function Costs() {
   return html`<${Page} title="Costs" question=${question} filters=${true} live=${true}>
     ${costs.error && html`<${Failure} error=${costs.error} again=${costs.again} />`}
     <div class="figures four ${costs.busy && data ? "busy" : ""}">
-      ${figure("Spent", (c) => c.total_cost, format.money, format.exactMoney, { sub: data ? `${format.count(requestsOf(data))} requests` : "" })}
+      ${figure("Spent", spent, format.money, format.exactMoney, { sub: data ? `${format.count(requestsOf(data))} requests` : "" })}
       ${figure("A request, on average", each, format.money, format.exactMoney, { sub: "of those with a price" })}
       ${figure("1M tokens, on average", (c) => perMillion(c.total_cost, pricedTokens(c)), format.money, format.exactMoney, { sub: data ? `${format.count(tokensOf(data))} tokens` : "" })}
       ${figure("Without a price", (c) => c.unpriced_requests, format.count, format.exactCount, { better: "down", sub: data?.unpriced_requests ? `${format.count(data.unpriced_tokens)} tokens` : "every model has one" })}
@@ -151,7 +152,7 @@ function Elsewhere({ current }) {
     <${Answer} asking=${asking} height=${300}>${(data) => {
       const rows = data.elsewhere.filter((one) => one.cost !== null).map((one) => ({ key: `${one.provider}/${one.model}`, name: `${one.provider} / ${one.model}`, value: one.cost }));
       if (!rows.length || !data.requests) return html`<p class="quiet">Nothing to compare in this time.</p>`;
-      return html`<${Bars} show=${format.money} exact=${format.exactMoney} total=${0} rows=${[{ key: "here", name: "Here", own: true, value: data.cost }, ...rows]} />
+      return html`<${Bars} show=${format.money} exact=${format.exactMoney} total=${0} rows=${data.requests > data.unpriced_requests ? [{ key: "here", name: "Here", own: true, value: data.cost }, ...rows] : rows} />
         <p class="hint spaced">${data.unpriced_requests ? `Without ${format.exactCount(data.unpriced_requests)} requests that have no price here. ` : ""}${data.note}</p>`;
     }}</${Answer}>
   </${Card}>`;

@@ -40,7 +40,7 @@ export default function Models() {
     ${(!dashboard.data || models.length > 0) && html`
       <${Courses} question=${question} live=${true} subjects=${shown.map((name) => ({ label: name, params: { model: name } }))} />
       ${marked.length > 1 && html`<${SideBySide} models=${models.filter((one) => marked.includes(one.model))} />`}
-      <${Card} title="All models" pad=${false} note=${models.length > 1 ? "Speed, first token and duration are medians. Mark two to four models to see them side by side; a name leads to its figures." : ""}>
+      <${Card} title="All models" pad=${false} note=${models.length > 1 ? "Speed, first token and duration are medians; p95: 95 of 100 requests took less. Mark two to four models to see them side by side; a name leads to its figures." : ""}>
         <div class="card-gap"></div>
         <${Answer} asking=${dashboard} height=${280}>${() => html`<${List} models=${models} marked=${marked} mark=${mark} />`}</${Answer}>
       </${Card}>`}
@@ -61,10 +61,10 @@ function List({ models, marked, mark }) {
           <a class="cut plain-link" href=${href("overview", { model: m.model })} title=${m.model}>${m.model}</a></span>` },
       figure("requests"), figure("tokens", "Tokens", { minor: true }), figure("speed", "Speed"), figure("ttft", "First token"),
       figure("duration", "Duration"),
-      { id: "p95", label: "Duration, p95", minor: true, num: true, value: (m) => m.percentiles.duration.p95, show: (m) => format.duration(m.percentiles.duration.p95), exact: (m) => format.exactDuration(m.percentiles.duration.p95) },
+      { id: "p95", label: "p95", minor: true, num: true, value: (m) => m.percentiles.duration.p95, show: (m) => format.duration(m.percentiles.duration.p95), exact: (m) => format.exactDuration(m.percentiles.duration.p95) },
       figure("errors", "Errors"), figure("cache", "Cached", { minor: true }), figure("ratings", "Satisfied"),
       figure("cost", "Cost", { show: (m) => m.costs?.unpriced_requests
-        ? html`<span class="row end"><span>${m.costs.total_cost ? format.money(m.costs.total_cost) : ""}</span><span class="badge warn" title=${`${format.exactCount(m.costs.unpriced_requests)} requests without a price`}>unpriced</span></span>`
+        ? html`<span class="row end">${m.costs.total_cost ? html`<span>${format.money(m.costs.total_cost)}</span>` : ""}<span class="badge warn" title=${`${format.exactCount(m.costs.unpriced_requests)} requests without a price`}>unpriced</span></span>`
         : format.money(m.costs?.total_cost) }),
     ];
   }, [models, marked.join()]);

@@ -5,7 +5,7 @@ import { code } from "../core/clients.js";
 import * as format from "../core/format.js";
 import { fixed } from "../core/question.js";
 import { change, href, useRoute } from "../core/route.js";
-import { html, useEffect, useRef, useState } from "../core/view.js";
+import { html, useEffect, useMemo, useRef, useState } from "../core/view.js";
 import { Choice } from "../parts/choice.js";
 import { Code } from "../parts/code.js";
 import { Icon } from "../parts/icons.js";
@@ -32,6 +32,7 @@ export default function Playground() {
   const models = useAsk("/api/tags", ALWAYS);
   const names = (models.data?.models ?? []).map((one) => one.name);
   const model = names.includes(query.chat) ? query.chat : names[0];
+  const price = useAsk(model ? "/api/prices/in-force" : null, useMemo(() => fixed({ model }), [model])).data?.price;
   const [turns, setTurns] = useState([]);
   const [text, setText] = useState("");
   const [form, setForm] = useState(DEFAULTS);
@@ -47,7 +48,7 @@ export default function Playground() {
     const began = performance.now();
     setRunning(leave);
     setText("");
-    setTurns((before) => [...before, { role: "user", content: prompt }, { role: "assistant", content: "", model, busy: true }]);
+    setTurns((before) => [...before, { role: "user", content: prompt }, { role: "assistant", content: "", model, price, busy: true }]);
     const amend = (changes) => setTurns((before) => [...before.slice(0, -1), { ...before.at(-1), ...(typeof changes === "function" ? changes(before.at(-1)) : changes) }]);
     try {
       for await (const part of lines("/api/ollama/chat/stream", bodyOf(model, spoken, form), leave.signal)) {
@@ -106,8 +107,9 @@ export default function Playground() {
             <label class="field"><span>System prompt</span><textarea class="input" rows="3" value=${form.system} onInput=${(e) => setForm({ ...form, system: e.target.value })} placeholder="Optional"></textarea></label>
             <div class="form-row tight">
               <label class="field"><span>Temperature</span><input class="input" type="number" min="0" max="2" step="0.1" value=${form.temperature} placeholder="model's" onInput=${(e) => setForm({ ...form, temperature: e.target.value })} /></label>
-              <label class="field"><span>Most tokens</span><input class="input" type="number" min="1" step="1" value=${form.most} placeholder="no limit" onInput=${(e) => setForm({ ...form, most: e.target.value })} /></label>
-            </div></div>`}
+              <label class="field"><span>Max tokens</span><input class="input" type="number" min="1" step="1" value=${form.most} placeholder="no limit" onInput=${(e) => setForm({ ...form, most: e.target.value })} /></label>
+            </div>
+            ${price !== undefined && html`<p class="hint">${price ? `${format.exactMoney(price.input_cost * 1000)} per 1M tokens in, ${format.exactMoney(price.output_cost * 1000)} out` : "This model has no price."}</p>`}</div>`}
         </${Card}>
         <${AsCode} body=${taken} />
       </div>
@@ -132,6 +134,7 @@ function facts(turn) {
   const seconds = (turn.until - turn.since) / 1000;
   return [
     [`≈ ${format.count(turn.pieces)} tokens`, "Pieces received so far; the engine's own count comes at the end"],
+    ...(turn.price ? [[`≈ ${format.money(turn.price.request_cost + (turn.pieces / 1000) * turn.price.output_cost)}`, "What the response costs so far; the prompt is added at the end, by the engine's own count"]] : []),
     ...(turn.pieces > 1 && seconds > 0 ? [[`≈ ${format.speed((turn.pieces - 1) / seconds)}`, "Speed so far"]] : []),
     [`first after ${format.duration(turn.first)}`, "Time to the first token"],
   ];

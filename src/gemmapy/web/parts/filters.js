@@ -96,6 +96,6 @@ export function Chips({ only, more = [] }) {
       <span class="cut">${label}: <b>${text}</b></span>
       <button type="button" aria-label=${`Take out the filter ${label} ${text}`} onClick=${() => change({ [name]: null })}><${Icon} name="close" size=${14} /></button>
     </span>`)}
-    ${all.length > 1 && html`<button type="button" class="btn plain small" onClick=${() => change(nothing)}>Take out all</button>`}
+    ${all.length > 1 && html`<button type="button" class="btn plain small" onClick=${() => change(nothing)}>Clear filters</button>`}
   </div>`;
 }

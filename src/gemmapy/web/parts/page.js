@@ -1,4 +1,5 @@
 // The frame of a page: its title, whether it is live, and the controls for time and filters.
+import { reachable } from "../core/api.js";
 import { link } from "../core/live.js";
 import { useObservable } from "../core/observable.js";
 import { html, useEffect, useRef, useState } from "../core/view.js";
@@ -8,11 +9,13 @@ import { RangePicker } from "./range.js";
 const LINKS = {
   live: ["Live", "Figures move as requests happen."],
   polling: ["Polling", "The live stream does not get through here, so the page asks every two seconds."],
-  connecting: ["Connecting", "Opening the live stream."],
+  connecting: ["Connecting", "Nothing moves until the live stream is open."],
 };
 
 export function LiveMark() {
-  const state = useObservable(link);
+  const online = useObservable(reachable);
+  const known = useObservable(link);
+  const state = online ? known : "connecting";
   if (!LINKS[state]) return null;
   const [word, why] = LINKS[state];
   return html`<span class="live ${state === "live" ? "on" : ""}" title=${why}><span class="dot" aria-hidden="true"></span>${word}</span>`;
