@@ -8,7 +8,8 @@ const rated = (b) => (b.positive ?? 0) + (b.negative ?? 0);
 
 /**
  * `bucket(b)`: of a bucket of the series; `total(d, c)`: of a window's dashboard and cost summary; `model(m, c)`: of a
- * model in the dashboard, with its line in the cost summary.
+ * model in the dashboard, with its line in the cost summary. `high(b)`: the 95th percentile beside a median; `average`:
+ * the words where a bucket has no percentiles.
  */
 export const MEASURES = {
   requests: {
@@ -28,17 +29,16 @@ export const MEASURES = {
     bucket: (b) => share(b.errors, b.requests), total: (d) => d.error_rate, model: (m) => share(m.errors, m.requests),
   },
   duration: {
-    label: "Duration, p50", chart: "Duration, average", show: format.duration, exact: format.exactDuration, better: "down",
-    bucket: (b) => b.avg_duration || null, total: (d) => d.percentiles.duration.p50, model: (m) => m.percentiles.duration.p50,
+    label: "Duration, p50", average: "Duration, average", show: format.duration, exact: format.exactDuration, better: "down",
+    bucket: (b) => (b.percentiles ? b.percentiles.duration.p50 : b.avg_duration || null), high: (b) => b.percentiles?.duration.p95 ?? null, total: (d) => d.percentiles.duration.p50, model: (m) => m.percentiles.duration.p50,
   },
   ttft: {
-    label: "First token, p50", chart: "Time to first token, average", show: format.duration, exact: format.exactDuration,
-    better: "down",
-    bucket: (b) => b.avg_ttft || null, total: (d) => d.percentiles.ttft.p50, model: (m) => m.percentiles.ttft.p50,
+    label: "First token, p50", average: "First token, average", show: format.duration, exact: format.exactDuration, better: "down",
+    bucket: (b) => (b.percentiles ? b.percentiles.ttft.p50 : b.avg_ttft || null), high: (b) => b.percentiles?.ttft.p95 ?? null, total: (d) => d.percentiles.ttft.p50, model: (m) => m.percentiles.ttft.p50,
   },
   speed: {
-    label: "Speed, p50", chart: "Speed, average", show: format.speed, exact: format.exactSpeed, better: "up",
-    bucket: (b) => b.avg_tokens_per_sec || null, total: (d) => d.percentiles.tokens_per_sec.p50,
+    label: "Speed, p50", average: "Speed, average", show: format.speed, exact: format.exactSpeed, better: "up",
+    bucket: (b) => (b.percentiles ? b.percentiles.tokens_per_sec.p50 : b.avg_tokens_per_sec || null), total: (d) => d.percentiles.tokens_per_sec.p50,
     model: (m) => m.percentiles.tokens_per_sec.p50,
   },
   cache: {
@@ -54,5 +54,5 @@ export const MEASURES = {
   },
 };
 
-/** The name of a measure's course over time. */
-export const courseName = (measure) => measure.chart ?? measure.label;
+/** The name of a measure's course over time; of very many buckets, the API gives averages in place of percentiles. */
+export const courseName = (measure, buckets) => (measure.average && buckets?.length && !buckets[0].percentiles ? measure.average : measure.label);

@@ -88,17 +88,19 @@ function Course({ measure, question, series, before }) {
   const data = series.data?.data;
   const shown = useMemo(() => {
     if (!data) return null;
-    const lines = [{ label: courseName(measure), values: data.map(measure.bucket) }];
+    const lines = [{ label: courseName(measure, data), values: data.map(measure.bucket) }];
+    if (measure.high && data[0]?.percentiles) lines.push({ label: measure.label.replace("p50", "p95"), values: data.map(measure.high) });
     if (before?.length) {
       const values = data.map((_, place) => (before[place] ? measure.bucket(before[place]) : null));
       lines.push({ label: "The period before", before: true, values, times: before.map((b) => Date.parse(b.start)) });
     }
     return { times: data.map((b) => Date.parse(b.start)), lines };
   }, [data, before, measure]);
-  return html`<${Card} title=${courseName(measure)} actions=${html`<${Grain} question=${question} />`}>
+  const name = courseName(measure, data);
+  return html`<${Card} title=${name} actions=${html`<${Grain} question=${question} />`}>
     ${!shown
       ? (series.error ? html`<${Failure} error=${series.error} again=${series.again} />` : html`<${Skeleton} height=${292} />`)
-      : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`${courseName(measure)} by ${interval}`} times=${shown.times} series=${shown.lines}
+      : html`<div class=${series.busy ? "busy" : ""}><${Chart} label=${`${name} by ${interval}`} times=${shown.times} series=${shown.lines}
           zone=${zone} interval=${interval} show=${measure.show} exact=${measure.exact} height=${260}
           open=${question.window.open && underWay(shown.times.at(-1), interval)}
           zoom=${(from, to) => zoomTo(from, Math.max(to, from + LENGTH.hour))} /></div>`}

@@ -37,9 +37,10 @@ export function Courses({ question, subjects, live = false, measures = COURSES, 
   const actions = html`
     <${Choice} label="Show" value=${chosen} options=${measures.map((id) => [id, MEASURES[id].label.replace(", p50", "")])} choose=${(id) => change({ show: id === measures[0] ? null : id }, { replace: true })} />
     <${Grain} question=${question} />`;
-  return html`<${Card} title=${`${courseName(measure)} ${whose}`.trim()} actions=${actions}>
+  const name = courseName(measure, asked[0]?.data?.data);
+  return html`<${Card} title=${`${name} ${whose}`.trim()} actions=${actions}>
     ${failed ? html`<${Failure} error=${failed.error} again=${failed.again} />` : !all ? html`<${Skeleton} height=${height + 32} />` : html`<div class=${asked.some((one) => one.busy) ? "busy" : ""}>
-      <${Chart} label=${`${courseName(measure)} of ${subjects.map((one) => one.label).join(", ")} by ${interval}`} times=${times} series=${series} zone=${zone} interval=${interval}
+      <${Chart} label=${`${name} of ${subjects.map((one) => one.label).join(", ")} by ${interval}`} times=${times} series=${series} zone=${zone} interval=${interval}
         show=${measure.show} exact=${measure.exact} height=${height} open=${question.window.open && underWay(times.at(-1), interval)}
         zoom=${(from, to) => zoomTo(from, Math.max(to, from + LENGTH.hour))} /></div>`}
   </${Card}>`;

@@ -2,7 +2,7 @@
 import { patch, remove } from "../core/api.js";
 import { useAsk } from "../core/ask.js";
 import * as format from "../core/format.js";
-import { courseName, MEASURES } from "../core/measures.js";
+import { MEASURES } from "../core/measures.js";
 import { fixed } from "../core/question.js";
 import { href } from "../core/route.js";
 import { session } from "../core/session.js";
@@ -36,7 +36,7 @@ export function Person({ person, question, close, again }) {
     ${dashboard.error && html`<${Failure} error=${dashboard.error} again=${dashboard.again} />`}
     <div class="figures four two-on-drawer">${figures.map((one) => html`<${Figure} key=${one.id} label=${one.label} show=${one.show} exact=${one.exact} better=${one.better}
       value=${ready ? (one.total(dashboard.data, costs.data) ?? null) : undefined} before=${before.data && costsBefore.data ? one.total(before.data, costsBefore.data) : undefined} />`)}</div>
-    ${times.length > 0 ? html`<section><h3>${courseName(MEASURES.cost)}</h3><${Chart} label=${`Cost of ${person.username} by ${interval}`} times=${times} zone=${zone} interval=${interval} height=${160}
+    ${times.length > 0 ? html`<section><h3>${MEASURES.cost.label}</h3><${Chart} label=${`Cost of ${person.username} by ${interval}`} times=${times} zone=${zone} interval=${interval} height=${160}
         series=${[{ label: "Cost", values: series.data.data.map((b) => b.cost) }]} show=${format.money} exact=${format.exactMoney} open=${question.window.open && underWay(times.at(-1), interval)} /></section>`
       : html`<${Skeleton} height=${210} />`}
     <section class="stack"><h3>Models</h3><${Answer} asking=${costs} height=${120}>${(data) => data.breakdown.length
