@@ -286,6 +286,26 @@ def test_people_are_added_disabled_and_looked_into(at: Callable[[str], Page], se
     expect(page.get_by_role("dialog", name="ada").locator(".bars")).to_contain_text("llama3:8b")
 
 
+def test_a_persons_limits_are_set_and_shown(at: Callable[[str], Page], served: RunningGateway) -> None:
+    page = at("people?range=30d")
+    page.get_by_role("table", name="Everybody", exact=True).get_by_text("ada").click()
+    drawer = page.get_by_role("dialog", name="ada", exact=True)
+    expect(drawer.get_by_text("what the settings say of everybody")).to_be_visible()
+    drawer.get_by_role("button", name="Set limits").click()
+    page.get_by_label("Requests at once").fill("4")
+    page.get_by_label("Share where requests wait").fill("2.5")
+    page.get_by_role("button", name="Set the limits").click()
+    expect(drawer.get_by_text("2.5 beside others' 1")).to_be_visible()
+    listed = {user["username"]: user["limits"] for user in served.get("/api/admin/users").json["users"]}
+    assert (listed["ada"]["concurrent"], listed["ada"]["weight"]) == (4, 2.5)
+    assert listed["ada"]["requests_per_minute"] is None
+    drawer.get_by_role("button", name="Set limits").click()
+    for label in ("Requests at once", "Share where requests wait"):
+        page.get_by_label(label).fill("")
+    page.get_by_role("button", name="Set the limits").click()
+    expect(drawer.get_by_text("what the settings say of everybody")).to_be_visible()
+
+
 def test_a_user_sees_their_own_figures_and_nobody_elses(
     page: Page, context: BrowserContext, served: RunningGateway
 ) -> None:

@@ -13,6 +13,7 @@ import { Chart, underWay } from "./chart.js";
 import { Dialog } from "./dialog.js";
 import { Figure } from "./figure.js";
 import { KeyTable, NewKey } from "./keys.js";
+import { PersonLimits } from "./limits.js";
 import { Answer, Failure, Skeleton } from "./states.js";
 import { say } from "./toasts.js";
 import { NewPassword } from "./user_forms.js";
@@ -42,7 +43,7 @@ export function Person({ person, question, close, again }) {
     <section class="stack"><h3>Models</h3><${Answer} asking=${costs} height=${120}>${(data) => data.breakdown.length
       ? html`<${Bars} limit=${5} show=${format.money} exact=${format.exactMoney} rows=${data.breakdown.map((m) => ({ key: m.model, name: m.model, value: m.total_cost }))} />`
       : html`<p class="quiet">Nothing in this time.</p>`}</${Answer}></section>
-    ${html`<${Keys} person=${person} zone=${zone} /><${Actions} person=${person} again=${again} close=${close} />`}
+    ${html`<${Keys} person=${person} zone=${zone} /><${PersonLimits} person=${person} /><${Actions} person=${person} again=${again} close=${close} />`}
   </${Dialog}>`;
 }
 
