@@ -193,7 +193,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             transport=transport,
             clock=clock,
             max_body_bytes=settings.max_body_bytes,
-            door=Door(store, requests=settings.max_requests, body_bytes=settings.body_memory_bytes),
+            door=Door(store, clock, requests=settings.max_requests, body_bytes=settings.body_memory_bytes),
             limits=_limits(settings, clock),
         )
         library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))

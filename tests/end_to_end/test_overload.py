@@ -364,6 +364,32 @@ def test_a_reader_that_stalls_is_cut_its_place_is_free_and_memory_stays_bounded(
         stalled.close()
 
 
+def test_a_reader_that_stalls_does_not_hold_up_those_who_asked_the_same(
+    tmp_path: Path, ollama: ScriptedUpstream
+) -> None:
+    line = json.dumps({**LINE, "response": "x" * 4_000}).encode() + b"\n"
+    hold = Hold()
+    ollama.on("/api/generate", ndjson(line, hold, *[line] * 5_000, DONE))  # 20 MB
+    same = {**ASK, "stream": True, "options": {"temperature": 0}}
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", cache="on") as running, ThreadPoolExecutor(1) as pool:
+        stalled = _send(running, same)
+        until(lambda: len(ollama.asked("/api/generate")) == 1)
+        follower = pool.submit(running.post, "/api/generate", same)
+        until(lambda: len(running.services.gateway.running) == 2)
+        hold.event.set()
+        answer = follower.result(timeout=PATIENCE_S)
+        assert (answer.status, len(answer.lines)) == (200, 5_002)
+        assert len(ollama.asked("/api/generate")) == 1
+        assert running.services.gateway.running, "the first one is still at it"
+        read = b""
+        while b'"done_reason"' not in read[-2_000:]:
+            read += stalled.recv(2**20)
+        assert read.count(b'"done": false') == 5_001, "and gets all of it once it reads"
+        stalled.close()
+        running.settle()
+        assert [row["status"] for row in running.rows()] == [200, 200]
+
+
 def _rss_bytes() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024

@@ -106,7 +106,7 @@ class UpstreamQueue(TypedDict):
 class DoorStats(TypedDict):
     """How many LLM requests are inside, waiting ones included, what their bodies take beside 64 KiB each, and how many
     records wait to be written. `shed` counts those that were turned away, by what was full; those where one caller had
-    filled it (429) are in `callers` too."""
+    filled it (429) are in `callers` too. `unwritten` refusals have no row: their caller had twenty in that second."""
 
     requests: int
     max_requests: int

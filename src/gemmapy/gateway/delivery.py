@@ -6,6 +6,7 @@ the metric row is. What goes out is the bytes that came wherever client and upst
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gemmapy.core.errors import InvalidRequest, UpstreamError, UpstreamLost, UpstreamTimeout
@@ -35,6 +36,32 @@ _HOP_BY_HOP = frozenset(
 )
 
 
+HOLD_UP_S = 0.5
+"""So long those who asked the same may be held up by the client of the one who asked first."""
+
+
+class _Lag:
+    """A client that takes its answer more slowly than others wait for it: what it has not been sent yet."""
+
+    def __init__(self, sending: asyncio.Future[None], reply: Reply) -> None:
+        self._reply = reply
+        self._backlog: list[bytes] = []
+        self.caught_up = asyncio.create_task(self._go_on(sending))
+
+    def put(self, data: bytes) -> None:
+        self._backlog.append(data)
+
+    async def _go_on(self, sending: asyncio.Future[None]) -> None:
+        try:
+            await sending
+        finally:
+            sending.cancel()
+        while self._backlog:
+            data = b"".join(self._backlog)
+            self._backlog.clear()
+            await self._reply.send(data)
+
+
 class Delivery:
     """Of one request's answer."""
 
@@ -47,6 +74,7 @@ class Delivery:
         self._now_ns = gateway.clock.monotonic_ns
         self._key: bytes | None = None
         self._flight: Flight | None = None
+        self._lag: _Lag | None = None
         self._sent = 0
         """Bytes of another's stream that the client has been sent."""
         self._notes: RawHeaders = []
@@ -77,6 +105,9 @@ class Delivery:
         except (UpstreamLost, UpstreamTimeout):
             opened.broke()
             raise
+        finally:
+            if self._lag is not None:
+                self._lag.caught_up.cancel()
 
     async def load(self) -> None:
         """A request that loads or unloads a model, of an upstream that has it loaded always."""
@@ -222,6 +253,8 @@ class Delivery:
                 last = max(place for place, frame in enumerate(tail) if frame.strip())
                 tail[last] = self._decorated(tail[last], recorded)
         await self._start(answer.status, headers + self._notes)
+        if self._lag is not None:
+            await self._lag.caught_up
         await self._reply.end(b"".join(tail))
 
     def _take(self, exchange: Exchange, frame: bytes, ready: list[bytes], held: list[bytes]) -> int:
@@ -242,7 +275,29 @@ class Delivery:
         """Sends a piece, to the client and to those who asked the same."""
         if self._flight is not None and self._course.route.fallback_from is None:
             self._flight.publish(data, _kind(headers), has_usage_chunk=self._asked.wants_usage)
-        await self._reply.send(data)
+        if self._flight is None or (self._lag is None and not self._flight.followers):
+            await self._reply.send(data)
+        else:
+            await self._send_beside(data)
+
+    async def _send_beside(self, data: bytes) -> None:
+        """Sends a piece while others wait for the same: a client that does not take it falls behind by itself."""
+        if self._lag is not None:
+            if not self._lag.caught_up.done():
+                self._lag.put(data)
+                return
+            await self._lag.caught_up
+            self._lag = None
+        sending = asyncio.ensure_future(self._reply.send(data))
+        try:
+            await asyncio.wait({sending}, timeout=HOLD_UP_S)
+        except BaseException:
+            sending.cancel()
+            raise
+        if sending.done():
+            await sending
+        else:
+            self._lag = _Lag(sending, self._reply)
 
     def _keep(self, tail: bytes, headers: RawHeaders, *, is_stream: bool) -> None:
         """A complete answer, its row on disk, goes into the cache and to those who wait for it, unless another model

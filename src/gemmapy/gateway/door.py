@@ -8,10 +8,12 @@ memory of requests is bounded whatever comes: `requests` of them, each with 64 K
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gemmapy.core.clock import Clock
 from gemmapy.core.errors import LimitReached, Overloaded
 from gemmapy.storage.store import Store
 
@@ -19,6 +21,8 @@ FREE_BODY_BYTES = 64 * 1024
 """Of each body these are not counted, so that small requests pass where large ones do not."""
 WRITES_WAITING = 5_000
 """So many records that wait to be written close the door: what came now would be answered too late."""
+REFUSALS_WRITTEN_PER_S = 20
+"""Of each caller; the others are counted."""
 GENEROSITY = 4
 """A caller may have so many times what is free. One alone gets four fifths; there is always some left for others."""
 
@@ -60,6 +64,8 @@ class Shed:
     writes: int = 0
     callers: int = 0
     """Of these: because of what their own caller had inside (429)."""
+    unwritten: int = 0
+    """Refusals without a row, since their caller had many in the same second."""
 
 
 class Visit:
@@ -93,8 +99,12 @@ class Visit:
 class Door:
     """Of one process."""
 
-    def __init__(self, store: Store, *, requests: int, body_bytes: int) -> None:
+    def __init__(self, store: Store, clock: Clock, *, requests: int, body_bytes: int) -> None:
         self._store = store
+        self._clock = clock
+        self._refusals_s = 0
+        self._refusals: Counter[Hashable] = Counter()
+        """Of each caller in that second."""
         self.requests = Room(requests)
         self.bodies = Room(body_bytes)
         self.shed = Shed()
@@ -123,6 +133,17 @@ class Door:
             self._refuse(
                 verdict, f"The bodies of requests that are under way fill the {mib} MiB that there are for them."
             )
+
+    def notes(self, caller: Hashable) -> bool:
+        """Whether a refusal of the caller is written down: a client that asks in a circle must not fill the disk."""
+        now_s = self._clock.monotonic_ns() // 1_000_000_000
+        if now_s != self._refusals_s:
+            self._refusals_s, self._refusals = now_s, Counter()
+        self._refusals[caller] += 1
+        if self._refusals[caller] <= REFUSALS_WRITTEN_PER_S:
+            return True
+        self.shed.unwritten += 1
+        return False
 
     def _refuse(self, verdict: Literal["own", "full"], message: str) -> None:
         if verdict == "own":

@@ -140,6 +140,8 @@ class Gateway:
         except (StorageUnavailable, InvalidRequest):
             raise  # nowhere to write it down; nothing that could be read
         except GemmaPyError as refusal:
+            if not self.door.notes(caller.user_id):
+                raise
             self.store.finish_unwatched(
                 Outcome(
                     intent=self.admission.refused(caller, asked, request_id),
@@ -298,8 +300,10 @@ class _Request:
         if isinstance(failure, StorageUnavailable):
             if self._ticket.durable is not None:  # else it was never let in, and there is nowhere to write it down
                 record.write_unwatched(status, failure.code, failure.message)
-        elif not isinstance(failure, Overloaded) or self._ticket.durable is not None:  # load that is shed is counted
+        elif self._ticket.durable is not None or not isinstance(failure, LimitReached | Overloaded):
             await record.write(status, failure.code, failure.message)
+        elif isinstance(failure, LimitReached) and self._gateway.door.notes(self._ticket.intent.user_id):
+            record.write_unwatched(status, failure.code, failure.message)  # and load that is shed is counted
         if not isinstance(failure, InvalidRequest | LimitReached | Overloaded):
             _log.warning(
                 "a request failed",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.clock import FixedClock
 
 from gemmapy.core.errors import LimitReached, Overloaded
-from gemmapy.gateway.door import FREE_BODY_BYTES, WRITES_WAITING, Door, Room
+from gemmapy.gateway.door import FREE_BODY_BYTES, REFUSALS_WRITTEN_PER_S, WRITES_WAITING, Door, Room
 from gemmapy.storage.store import Store
 
 MIB = 2**20
 
 
 def test_one_caller_alone_gets_four_fifths_and_another_still_comes_in(store: Store) -> None:
-    door = Door(store, requests=100, body_bytes=MIB)
+    door = Door(store, store.clock, requests=100, body_bytes=MIB)
     for _ in range(80):
         door.enter("flood")
     with pytest.raises(LimitReached, match=r"80 requests are under way; 100 may be\. Most are your own"):
@@ -25,7 +26,7 @@ def test_one_caller_alone_gets_four_fifths_and_another_still_comes_in(store: Sto
 
 
 def test_who_comes_when_it_is_full_is_told_so_and_who_leaves_makes_room(store: Store) -> None:
-    door = Door(store, requests=3, body_bytes=MIB)
+    door = Door(store, store.clock, requests=3, body_bytes=MIB)
     visits = [door.enter(name) for name in ("a", "b", "c")]
     with pytest.raises(Overloaded) as full:
         door.enter("d")
@@ -37,7 +38,7 @@ def test_who_comes_when_it_is_full_is_told_so_and_who_leaves_makes_room(store: S
 
 
 def test_small_bodies_are_not_counted_and_large_ones_until_they_leave(store: Store) -> None:
-    door = Door(store, requests=100, body_bytes=MIB)
+    door = Door(store, store.clock, requests=100, body_bytes=MIB)
     small = door.enter("a")
     small.carry(FREE_BODY_BYTES)
     assert door.bodies.used == 0
@@ -54,8 +55,17 @@ def test_small_bodies_are_not_counted_and_large_ones_until_they_leave(store: Sto
     assert (door.shed.bodies, door.shed.callers) == (2, 1)
 
 
+def test_of_a_callers_refusals_so_many_a_second_are_written_down(store: Store, clock: FixedClock) -> None:
+    door = Door(store, clock, requests=10, body_bytes=MIB)
+    assert sum(door.notes("a") for _ in range(100)) == REFUSALS_WRITTEN_PER_S
+    assert door.notes("b")
+    assert door.shed.unwritten == 100 - REFUSALS_WRITTEN_PER_S
+    clock.go_on(seconds=1)
+    assert door.notes("a")
+
+
 def test_records_that_pile_up_close_the_door(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(store, requests=10, body_bytes=MIB)
+    door = Door(store, store.clock, requests=10, body_bytes=MIB)
     monkeypatch.setattr(Store, "waiting", property(lambda _self: WRITES_WAITING))
     with pytest.raises(Overloaded, match="wait to be written"):
         door.enter("a")
