@@ -30,6 +30,8 @@ _WEIGHT_OF_NEWEST = 0.1
 """In the running mean of how long a place is held."""
 _LINES_LOOKED_AT = 64
 """For somebody who may come to another upstream: more would cost more than it brings."""
+HOPEFUL = 0.8
+"""Of the longest wait, as it is expected: an expectation is not exact, and who is let in shall have a place in time."""
 UNMEASURED_S = 5
 """What is told to those who are turned away before any place was given back."""
 
@@ -206,10 +208,10 @@ class Places:
                 f"{self.waiting} requests wait for this model server already; {limits.waiting} may.",
                 retry_after_s=UNMEASURED_S if wait_s is None else wait_s / (self.waiting + 1),
             )
-        if wait_s is not None and wait_s > limits.longest_wait_s:
+        if wait_s is not None and wait_s > HOPEFUL * limits.longest_wait_s:
             message = f"A place at the model server would be free in {wait_s:.0f} s; {limits.longest_wait_s:g} s may be"
             message += " waited."
-            again_s = wait_s - limits.longest_wait_s
+            again_s = wait_s - HOPEFUL * limits.longest_wait_s
             if own:
                 self.counts.refused_caller += 1
                 raise LimitReached(message, retry_after_s=again_s)
