@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import quick
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream
+
+quick.install()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.clock import FixedClock
 from tests.support.gateway import PASSWORD, RunningGateway
+from tests.support.quick import few_or_many
 
 from gemmapy import CostCalculator, MetricsCollector
 from gemmapy.storage import people
@@ -342,9 +343,15 @@ def check_costs(said: Any, asked: list[Asked]) -> None:
     assert {row["model"] for row in said["breakdown"]} == {entry.model for entry in asked}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
-@given(st.lists(requests, max_size=12))
-def test_every_figure_is_a_recount_of_the_ledger(store: Store, clock: FixedClock, asked: list[Asked]) -> None:
+@few_or_many(10, 100)
+def test_every_figure_is_a_recount_of_the_ledger(store: Store, clock: FixedClock, examples: int) -> None:
+    def check(asked: list[Asked]) -> None:
+        figures_are_a_recount(store, clock, asked)
+
+    settings(max_examples=examples, deadline=None)(given(st.lists(requests, max_size=12))(check))()
+
+
+def figures_are_a_recount(store: Store, clock: FixedClock, asked: list[Asked]) -> None:
     clock.go_on(days=400)  # what earlier examples wrote is out of every window
     collector, costs = MetricsCollector(store), CostCalculator(store)
     written: list[tuple[datetime, Asked]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -102,6 +103,29 @@ class RunningGateway:
             return connection.exec_driver_sql("SELECT count(*) FROM inflight").scalar_one()
 
 
+class _Prompt(Server):
+    """The server, but for the tenths of a second that uvicorn's polling adds to every end."""
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        while not self.should_exit:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - as uvicorn does
+                    await asyncio.sleep(0.005)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
 @contextlib.contextmanager
 def gateway(data: Path, *upstreams: str, **settings: Any) -> Generator[RunningGateway]:
     """Runs a gateway in a thread; `upstreams` in the command line's form."""
@@ -119,8 +143,7 @@ def gateway(data: Path, *upstreams: str, **settings: Any) -> Generator[RunningGa
                 first = services.auth.first_admin(PASSWORD)
                 box["key"] = first[2] if first else ""
                 config = server_config(chosen, services, 100_000)
-                config.timeout_graceful_shutdown = 1
-                server = Server(config)
+                server = _Prompt(config)
                 serving = asyncio.create_task(server.serve(sockets=[listening]))
                 while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                     await asyncio.sleep(0.002)

@@ -70,7 +70,8 @@ def create_api(services: Services) -> FastAPI:
     )
     api.state.services = services
     for router in ROUTERS:
-        api.include_router(router)
+        # Not `include_router`, which builds every route a second time, in a tenth of a second of the first request.
+        api.router.routes.extend(router.routes)
     api.add_exception_handler(GemmaPyError, _tell)
     api.add_exception_handler(RequestValidationError, _tell_invalid)
     api.add_exception_handler(HTTPException, _tell_http)

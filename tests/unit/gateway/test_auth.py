@@ -11,7 +11,9 @@ from pathlib import Path
 
 import jwt
 import pytest
+from argon2 import Type, extract_parameters
 from tests.support.clock import FixedClock
+from tests.support.quick import REAL_HASHER
 
 from gemmapy.core.errors import ConfigurationError, Conflict, InvalidRequest, TooManyRequests, Unauthorized
 from gemmapy.gateway import credentials
@@ -353,3 +355,32 @@ def test_a_caller_without_limits_may_everything() -> None:
     assert caller.allows_model("x")
     assert caller.allows_route("/y")
     assert not caller.is_limited
+
+
+def test_a_password_costs_what_rfc_9106_recommends_and_an_unknown_name_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(credentials, "_hasher", REAL_HASHER)
+    for stored in (credentials.hash_password(PASSWORD), credentials._nobodys_hash()):
+        found = extract_parameters(stored)
+        assert (found.type, found.memory_cost, found.time_cost, found.parallelism) == (Type.ID, 65_536, 3, 1)
+        assert (found.salt_len, found.hash_len) == (16, 32)
+    verified: list[str] = []
+    monkeypatch.setattr(credentials, "_hasher", _Counting(verified))
+    assert not credentials.verify_password(None, PASSWORD)
+    assert [credentials.is_outdated(stored) for stored in verified] == [False]
+
+
+class _Counting:
+    """The real hasher, which tells what was verified by it."""
+
+    salt_len, hash_len = REAL_HASHER.salt_len, REAL_HASHER.hash_len
+    memory_cost, time_cost, parallelism = REAL_HASHER.memory_cost, REAL_HASHER.time_cost, REAL_HASHER.parallelism
+    check_needs_rehash = REAL_HASHER.check_needs_rehash
+
+    def __init__(self, verified: list[str]) -> None:
+        self._verified = verified
+
+    def verify(self, stored: str, password: str) -> bool:
+        self._verified.append(stored)
+        return REAL_HASHER.verify(stored, password)

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.clock import FixedClock
+from tests.support.quick import few_or_many
 
 from gemmapy import CostCalculator, MetricsCollector
 from gemmapy.core.errors import Conflict
@@ -123,9 +124,14 @@ class Paper:
                 entry.charge(self.prices.get(entry.model))
 
 
-@settings(max_examples=25, deadline=None)
-@given(steps=st.lists(STEP, max_size=30), questions=st.lists(QUESTION, min_size=1, max_size=8))
-def test_any_history_of_the_books_is_a_recount_in_decimal(steps: list[Any], questions: list[Any]) -> None:
+@few_or_many(8, 100)
+def test_any_history_of_the_books_is_a_recount_in_decimal(examples: int) -> None:
+    questions = st.lists(QUESTION, min_size=1, max_size=8)
+    check = given(steps=st.lists(STEP, max_size=30), questions=questions)(history_is_a_recount)
+    settings(max_examples=examples, deadline=None)(check)()
+
+
+def history_is_a_recount(steps: list[Any], questions: list[Any]) -> None:
     clock, ids, paper = FixedClock(), RequestIds(), Paper()
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "d", clock)

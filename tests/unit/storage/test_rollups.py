@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from tests.support.clock import FixedClock
+from tests.support.quick import few_or_many
 
 from gemmapy import MetricsCollector
 from gemmapy.core.ids import RequestIds
@@ -92,15 +93,18 @@ def scanned(store: Store, window: Window, monkeypatch: pytest.MonkeyPatch) -> An
         return answers(store, window)
 
 
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(
-    steps=st.lists(STEP, max_size=25),
-    back=st.timedeltas(timedelta(0), timedelta(days=4)),
-    length=st.timedeltas(timedelta(seconds=1), timedelta(days=4)),
-)
-def test_any_window_after_anything_is_a_scan_of_the_ledger(
-    steps: list[Any], back: timedelta, length: timedelta
-) -> None:
+@few_or_many(6, 100)
+def test_any_window_after_anything_is_a_scan_of_the_ledger(examples: int) -> None:
+    check = given(
+        steps=st.lists(STEP, max_size=25),
+        back=st.timedeltas(timedelta(0), timedelta(days=4)),
+        length=st.timedeltas(timedelta(seconds=1), timedelta(days=4)),
+    )(window_is_a_scan)
+    phases = [Phase.explicit, Phase.reuse, Phase.generate]
+    settings(max_examples=examples, deadline=None, phases=phases)(check)()
+
+
+def window_is_a_scan(steps: list[Any], back: timedelta, length: timedelta) -> None:
     clock = FixedClock()
     ids = RequestIds()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
