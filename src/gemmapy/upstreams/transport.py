@@ -2,25 +2,39 @@
 
 Bytes go out and come in as they are: nothing is decoded, no header is added that the caller did not give, no redirect
 is followed, no cookie kept, no proxy from the environment used. An answer that is closed before its end takes its
-connection with it, so the upstream notices at once and stops working.
+connection with it, so the upstream notices at once and stops working. What is on the wire is `http1.py`, what happens
+on one connection `connection.py`; here is which connection, how long it may take, and what is tried again.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections import defaultdict
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp import hdrs
-from multidict import CIMultiDict
-from yarl import URL
+from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType]
 
-from gemmapy.core.errors import UpstreamError, UpstreamLost, UpstreamTimeout, UpstreamUnreachable
+from gemmapy.core.errors import InvalidRequest, UpstreamLost, UpstreamUnreachable
+from gemmapy.upstreams import http1
+from gemmapy.upstreams.connection import Answer, Connection
 
+__all__ = ["Answer", "Headers", "Limits", "Transport"]
 Headers = Sequence[tuple[str, str]]
-MAX_HEADER_BYTES = 64 * 1024
-_NOT_ADDED = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
+Address = tuple[int, int, int, str, tuple[Any, ...]]
+"""As `getaddrinfo` has it: family, type, protocol, canonical name and the socket's address."""
+MAX_KEPT = 512
+"""Idle connections to one server; the one that was idle longest goes first."""
+ADDRESSES_KEPT_S = 30
+OTHER_FAMILY_S = 0.25
+"""After so long the next address is tried as well, so that a dead IPv6 does not hold up a living IPv4 (RFC 8305)."""
+LONGEST_TICK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,48 +48,12 @@ class Limits:
     """Between two pieces of an answer."""
 
 
-class Answer:
-    """An upstream's answer, its head read, its body still coming."""
+class Origin(NamedTuple):
+    """A server."""
 
-    def __init__(self, response: aiohttp.ClientResponse, where: str, idle_s: float) -> None:
-        self._response = response
-        self._where = where
-        self._idle_s = idle_s
-        self.status = response.status
-        self.headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in response.raw_headers]
-
-    def header(self, name: str) -> str | None:
-        """The first value of a header, whatever its case."""
-        return self._response.headers.get(name)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body in the pieces it arrives in, never empty ones.
-
-        Raises UpstreamTimeout where nothing comes for too long, UpstreamLost where the connection breaks off.
-        """
-        try:
-            async for data in self._response.content.iter_any():
-                if data:
-                    yield data
-        except TimeoutError as error:
-            raise UpstreamTimeout(f"{self._where} sent nothing for {self._idle_s:g} s.") from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise UpstreamLost(f"{self._where} broke off in the middle of its answer.") from error
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body. Raises UpstreamError where it is longer than `limit` bytes."""
-        pieces: list[bytes] = []
-        size = 0
-        async for data in self.chunks():
-            pieces.append(data)
-            size += len(data)
-            if size > limit:
-                raise UpstreamError(f"{self._where} answered with more than {limit} bytes.")
-        return b"".join(pieces)
-
-    def close(self) -> None:
-        """Lets go. The connection is kept where the answer was read to its end, and cut where it was not."""
-        self._response.close()
+    is_tls: bool
+    host: str
+    port: int
 
 
 class Transport:
@@ -83,19 +61,14 @@ class Transport:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15, ttl_dns_cache=30),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_NOT_ADDED,
-            trust_env=False,
-            max_field_size=MAX_HEADER_BYTES,
-            max_line_size=MAX_HEADER_BYTES,
-            read_bufsize=256 * 1024,
-            trace_configs=[trace],
-        )
+        self._loop = asyncio.get_running_loop()
+        self._idle: defaultdict[Origin, dict[Connection, None]] = defaultdict(dict)
+        """Connections that wait for a question, those that have waited longest first."""
+        self._open: set[Connection] = set()
+        self._addresses: dict[Origin, tuple[float, list[Address]]] = {}
+        self._tls: ssl.SSLContext | None = None
+        self._clock: asyncio.TimerHandle | None = None
+        self._tick_s = min(LONGEST_TICK_S, limits.first_byte_s / 10, limits.idle_s / 10)
 
     async def send(
         self,
@@ -109,53 +82,185 @@ class Transport:
     ) -> Answer:
         """Sends a request and returns once the head of its answer is there.
 
-        A kept-alive connection that the upstream closed while it lay idle is replaced by another: the request never
-        reached anybody. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamLost or UpstreamError; `where` names the
-        upstream in their messages, `first_byte_s` replaces the limit of the same name.
+        A kept-alive connection that the upstream closed while it lay idle is replaced by a new one: the request never
+        reached anybody. Raises UpstreamUnreachable, UpstreamTimeout, UpstreamLost or UpstreamError, and InvalidRequest
+        for what cannot be sent; `where` names the upstream in their messages, `first_byte_s` replaces the limit of the
+        same name.
         """
-        limits = self._limits
-        wait_s = first_byte_s or limits.first_byte_s
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s, sock_read=wait_s)
-        repeatable = body is None or isinstance(body, bytes)
+        origin, host, target = _split(url)
+        headers, length = _framing(method, headers, body)
+        try:
+            head = http1.head(method, host, target, headers, length)
+        except ValueError as error:
+            raise InvalidRequest(f"The request cannot be passed on: {error}.") from None
+        wait_s = first_byte_s or self._limits.first_byte_s
+        connection = None
+        if body is None or isinstance(body, bytes):
+            connection = self._kept(origin)
         while True:
-            connection = SimpleNamespace(reused=False)
+            is_kept = connection is not None
+            if connection is None:
+                connection = await self._connect(origin, where)
+            answer = Answer(connection, where, wait_s, self._limits.idle_s, is_head=method == "HEAD")
             try:
-                response = await self._session.request(
-                    method,
-                    URL(url, encoded=True),
-                    headers=CIMultiDict(headers),
-                    data=body,
-                    allow_redirects=False,
-                    timeout=timeout,
-                    trace_request_ctx=connection,
-                )
-            except aiohttp.ConnectionTimeoutError as error:
-                raise UpstreamUnreachable(f"{where} did not take the connection in {limits.connect_s:g} s.") from error
-            except TimeoutError as error:
-                raise UpstreamTimeout(f"{where} did not begin to answer in {wait_s:g} s.") from error
-            except aiohttp.ClientConnectorError as error:
-                raise UpstreamUnreachable(f"{where} cannot be reached: {error.strerror or error}.") from error
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
-                if connection.reused and repeatable:
-                    continue
-                raise UpstreamLost(f"{where} closed the connection without an answer.") from error
-            except (aiohttp.ClientError, ValueError) as error:
-                raise UpstreamError(f"{where} gave an answer that is not HTTP ({type(error).__name__}).") from error
-            _shorten_wait(response, limits.idle_s)
-            return Answer(response, where, limits.idle_s)
+                await _ask(connection, answer, head, body, length)
+            except UpstreamLost:
+                if not is_kept or not answer.is_untouched:
+                    raise
+                connection = None
+                continue
+            return answer
 
     async def close(self) -> None:
         """Closes every connection."""
-        await self._session.close()
+        if self._clock is not None:
+            self._clock.cancel()
+        for connection in tuple(self._open):
+            connection.abort()
+        await asyncio.sleep(0)  # the event loop closes their sockets in its next round
+
+    def _kept(self, origin: Origin) -> Connection | None:
+        """The idle connection that was used last."""
+        idle = self._idle.get(origin)
+        return idle.popitem()[0] if idle else None
+
+    async def _connect(self, origin: Origin, where: str) -> Connection:
+        limit_s = self._limits.connect_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._dial(origin)
+        except TimeoutError as error:
+            raise UpstreamUnreachable(f"{where} did not take the connection in {limit_s:g} s.") from error
+        except OSError as error:
+            self._addresses.pop(origin, None)
+            raise UpstreamUnreachable(f"{where} cannot be reached: {error.strerror or error}.") from error
+        except UnicodeError as error:
+            raise UpstreamUnreachable(f"{where} cannot be reached: its host is not a name.") from error
+
+    async def _dial(self, origin: Origin) -> Connection:
+        addresses = await self._resolve(origin)
+        sock = await start_connection(addresses, happy_eyeballs_delay=OTHER_FAMILY_S, interleave=1)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            secure: dict[str, Any] = {}
+            if origin.is_tls:
+                self._tls = self._tls or _verifying()
+                secure = {"ssl": self._tls, "server_hostname": origin.host}
+            idle = self._idle[origin]
+
+            def free(connection: Connection) -> None:
+                idle[connection] = None
+                if len(idle) > MAX_KEPT:
+                    next(iter(idle)).abort()
+
+            def gone(connection: Connection) -> None:
+                idle.pop(connection, None)
+                self._open.discard(connection)
+
+            made = Connection(self._loop, free, gone)
+            await self._loop.create_connection(lambda: made, sock=sock, **secure)
+        except BaseException:
+            sock.close()
+            raise
+        self._open.add(made)
+        if self._clock is None:
+            self._clock = self._loop.call_later(self._tick_s, self._look)
+        return made
+
+    async def _resolve(self, origin: Origin) -> list[Address]:
+        """A server's addresses, asked for again after a while."""
+        known = self._addresses.get(origin)
+        if known is not None and known[0] > self._loop.time():
+            return known[1]
+        try:
+            version = ipaddress.ip_address(origin.host).version
+        except ValueError:
+            found: list[Address] = list(await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
+        else:
+            family = socket.AF_INET6 if version == 6 else socket.AF_INET
+            place = (origin.host, origin.port, 0, 0) if version == 6 else (origin.host, origin.port)
+            found = [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place)]
+        self._addresses[origin] = (self._loop.time() + ADDRESSES_KEPT_S, found)
+        return found
+
+    def _look(self) -> None:
+        """Ends what has taken too long. One clock for all: a timer for each request would cost more than looking."""
+        now = self._loop.time()
+        for connection in [one for one in self._open if one.deadline <= now]:
+            connection.expire()
+        self._clock = self._loop.call_later(self._tick_s, self._look) if self._open else None
 
 
-async def _note_reuse(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.reused = True
+async def _ask(
+    connection: Connection,
+    answer: Answer,
+    head: bytes,
+    body: bytes | AsyncIterable[bytes] | None,
+    length: int | Literal["chunked"] | None,
+) -> None:
+    """Sends a question and returns once the head of its answer is there; whatever else happens, the connection goes."""
+    try:
+        if body is None or isinstance(body, bytes):
+            connection.begin(answer, head, body)
+            await answer.head
+            return
+        assert length is not None
+        connection.begin(answer, head, None)
+        upload = asyncio.create_task(connection.upload(body, length))
+        try:
+            await asyncio.wait({upload, answer.head}, return_when=asyncio.FIRST_COMPLETED)
+            if upload.done() and not answer.head.done():
+                upload.result()  # raises what the body did
+            await answer.head
+        finally:
+            upload.cancel()  # an answer that came before the end of the question: nobody waits for the rest
+            await asyncio.gather(upload, return_exceptions=True)
+    except BaseException:
+        connection.abort()
+        raise
 
 
-def _shorten_wait(response: aiohttp.ClientResponse, idle_s: float) -> None:
-    """From the head on, the limit between two pieces holds in place of the longer one before the first."""
-    protocol = response.connection.protocol if response.connection is not None else None
-    if protocol is not None:
-        protocol.read_timeout = idle_s
-        protocol.start_timeout()
+@lru_cache(maxsize=512)
+def _split(url: str) -> tuple[Origin, str, str]:
+    """An address as its server, the `Host` header and what is asked for there."""
+    if " " in url or not url.isprintable():
+        raise InvalidRequest("The address holds a character that no address may hold.")
+    parts = urlsplit(url)
+    is_tls = parts.scheme == "https"
+    name = parts.hostname or ""
+    try:
+        name = name if name.isascii() else name.encode("idna").decode()
+        port = parts.port or (443 if is_tls else 80)
+    except ValueError as error:
+        raise UpstreamUnreachable(f"An upstream's address cannot be read: {error}.") from None
+    host = f"[{name}]" if ":" in name else name
+    if parts.port is not None:
+        host = f"{host}:{parts.port}"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Origin(is_tls, name, port), host, target
+
+
+def _framing(
+    method: str, headers: Headers, body: bytes | AsyncIterable[bytes] | None
+) -> tuple[Headers, int | Literal["chunked"] | None]:
+    """The headers without a length of their own, and how long the body is: a stream may announce its length."""
+    if body is None:
+        return headers, 0 if method in ("POST", "PUT", "PATCH") else None
+    if isinstance(body, bytes):
+        return headers, len(body)
+    announced = {value for name, value in headers if name.lower() == "content-length"}
+    rest = [(name, value) for name, value in headers if name.lower() != "content-length"]
+    if not announced:
+        return rest, "chunked"
+    length = announced.pop()
+    if announced or not (length.isascii() and length.isdigit()):
+        raise InvalidRequest("Content-Length must be one whole number.")
+    return rest, int(length)
+
+
+def _verifying() -> ssl.SSLContext:
+    """TLS as the system trusts it: certificates and names are checked."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
