@@ -137,12 +137,12 @@ class MetricsCollector:
         for request in requests:
             request.check()
         with self._store.read() as connection:
-            for user_id in {request.user_id for request in requests}:
-                if not people.was_made(connection, user_id):
-                    raise InvalidRequest(f"There is no user {user_id}.")
+            unknown = people.never_made(connection, {request.user_id for request in requests})
+        if unknown:
+            raise InvalidRequest(f"There is no user {min(unknown)}.")
         self._desk.refresh()  # from Python nobody watches for prices that others entered
         now = self._store.clock.now()
-        return self._store.record_all([self._outcome(request, now) for request in requests])
+        return self._store.record_all(self._outcome(request, now) for request in requests)
 
     def _outcome(self, request: FinishedRequest, now: datetime) -> Outcome:
         """Priced with the price in force."""

@@ -46,7 +46,6 @@ def value_of(number: int) -> float:
     return 0.0 if number == ZERO_BIN else 2 * _GAMMA**number / (_GAMMA + 1)
 
 
-@lru_cache(1 << 16)
 def place_of(measure: int, value: int) -> int:
     """The place where a measure's value is counted."""
     return measure << _MEASURE_BITS | (bin_of(value) - ZERO_BIN)

@@ -29,6 +29,7 @@ from gemmapy.storage.rollups import (
     HISTOGRAM_GRAINS,
     MODEL,
     MODELS,
+    PROJECT,
     PROJECTS,
     SPENT,
     TOTALS,
@@ -414,7 +415,12 @@ def histogram_source(by: HistogramBy, which: Filter) -> Source | None:
         return Source(scope, name, HISTOGRAM_GRAINS[scope]) if asked <= {by} else None
     if len(asked) > 1:
         return None
-    scopes = {"user_id": (USER, which.user_id), "model": (MODEL, which.model), "endpoint": (ENDPOINT, which.endpoint)}
+    scopes = {
+        "user_id": (USER, which.user_id),
+        "project_id": (PROJECT, which.project_id),
+        "model": (MODEL, which.model),
+        "endpoint": (ENDPOINT, which.endpoint),
+    }
     found = scopes.get(next(iter(asked))) if asked else (ALL, 0)
     if found is None or (longest or DAY_S) < HISTOGRAM_GRAINS[found[0]][0]:
         return None

@@ -7,7 +7,7 @@ row stays, emptied of the person, since the ledger points at it. There is always
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,8 @@ USER_LIMITS = ("concurrent", "concurrent_per_model", "requests_per_minute", "tok
 KEY_LIMITS = ("concurrent", "requests_per_minute", "tokens_per_minute")
 _USER_LIMITS = (users.c.weight, *(users.c[f"limit_{name}"] for name in USER_LIMITS))
 _SHOWN_USER = (users.c.id, users.c.username, users.c.is_admin, users.c.created_at, users.c.disabled_at, *_USER_LIMITS)
+_AT_ONCE = 500
+"""Ids in one query; SQLite limits how many values a statement has."""
 _KEY_COLUMNS = tuple(column for column in api_keys.columns if column.name != "key_hash")
 
 
@@ -86,9 +88,14 @@ def has_users(connection: Connection) -> bool:
     return connection.execute(select(users.c.id).limit(1)).first() is not None
 
 
-def was_made(connection: Connection, user_id: int) -> bool:
-    """Whether there is, or was, such a user."""
-    return connection.execute(select(users.c.id).where(users.c.id == user_id)).first() is not None
+def never_made(connection: Connection, user_ids: Iterable[int]) -> set[int]:
+    """Those who are no user and never were one."""
+    asked = list(set(user_ids))
+    unknown = set(asked)
+    for at in range(0, len(asked), _AT_ONCE):
+        some = asked[at : at + _AT_ONCE]
+        unknown.difference_update(connection.execute(select(users.c.id).where(users.c.id.in_(some))).scalars())
+    return unknown
 
 
 def create_user(

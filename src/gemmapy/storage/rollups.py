@@ -74,10 +74,11 @@ DETAILS = Rollup(rollup_details, ("user_id", "project_id", "model_id", "endpoint
 SPENT = Rollup(rollup_spending, ("user_id", "model_id"), DETAILS.grains, SPENDING, finest=rollup_details)
 ROLLUPS = (TOTALS, MODELS, USERS, PROJECTS, DETAILS, SPENT)
 
-ALL, MODEL, ENDPOINT, USER = range(4)
-SCOPES = ("all", "model", "endpoint", "user")
-"""What has histograms: everything, each model, each endpoint, each user."""
-HISTOGRAM_GRAINS = {ALL: GRAINS, MODEL: GRAINS, ENDPOINT: GRAINS, USER: (HOUR_S, DAY_S, SPELL_S)}
+ALL, MODEL, ENDPOINT, USER, PROJECT = range(5)
+SCOPES = ("all", "model", "endpoint", "user", "project")
+"""What has histograms: everything, each model, endpoint, user and project."""
+_COARSE = (HOUR_S, DAY_S, SPELL_S)
+HISTOGRAM_GRAINS = {ALL: GRAINS, MODEL: GRAINS, ENDPOINT: GRAINS, USER: _COARSE, PROJECT: _COARSE}
 
 _SECOND = "CAST(strftime('%s', {}) AS INTEGER)"
 _FIND_BINS = (
@@ -128,6 +129,8 @@ def add(connection: Connection, writer: int, outcomes: Sequence[Outcome], now: d
             counted[MODEL, model] += found
             counted[ENDPOINT, endpoint] += found
             counted[USER, intent.user_id] += found
+            if intent.project_id is not None:
+                counted[PROJECT, intent.project_id] += found
     details = _added_up(rows)
     of_users: defaultdict[tuple[int, ...], list[Values]] = defaultdict(list)
     of_projects: defaultdict[tuple[int, ...], list[Values]] = defaultdict(list)
@@ -513,16 +516,18 @@ def _sums(connection: Connection, rollup: Rollup, day: int, number_of: Mapping[s
 
 def _histograms(connection: Connection, day: int, mark: int, number_of: Mapping[str, int]) -> Contents:
     sql = (
-        f"SELECT {_SECOND.format('created_at')}, user_id, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
+        f"SELECT {_SECOND.format('created_at')}, user_id, project_id, model, endpoint, duration_ms, ttft_ms, {SPEED}"  # noqa: S608
         f" FROM llm_metrics WHERE {_within('created_at', day)} AND cached = 0"
     )
     counted: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    for second, user_id, model, endpoint, duration_ms, ttft_ms, speed in scan(connection, sql):
+    for second, user_id, project_id, model, endpoint, duration_ms, ttft_ms, speed in scan(connection, sql):
         found = places(duration_ms, ttft_ms, speed)
         if not found:
             continue
-        names = (0, number_of.get(model, model), number_of.get(endpoint, endpoint), user_id)
+        names = (0, number_of.get(model, model), number_of.get(endpoint, endpoint), user_id, project_id)
         for scope, name in enumerate(names):
+            if name is None:
+                continue
             grain = HISTOGRAM_GRAINS[scope][0]
             counted[grain, second // grain * grain, scope, name] += found
     finest: Contents = {key: (pack(Counter(found)),) for key, found in counted.items()}

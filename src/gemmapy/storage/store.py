@@ -7,9 +7,10 @@ makes them durable in batches.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,7 +24,7 @@ from gemmapy.core.records import Intent, Outcome
 from gemmapy.storage import leases, ledger
 from gemmapy.storage.engine import database_path, open_reader, open_writer
 from gemmapy.storage.migrate import migrate
-from gemmapy.storage.writer import Admit, Call, Finish, Writer
+from gemmapy.storage.writer import MAX_BATCH, Admit, Call, Finish, Record, Writer
 
 WRITE_TIMEOUT_S = 10.0
 T = TypeVar("T")
@@ -142,16 +143,20 @@ class Store:
         """Writes a metric row that nobody waits for: a refusal's, or one whose client has left."""
         self._writer.submit(Finish(outcome, admitted, None))
 
-    def record_all(self, outcomes: Sequence[Outcome]) -> list[int]:
-        """Writes metric rows and returns their ids once all are on disk. Blocks; not for the event loop."""
-        futures: list[Future[int]] = [Future() for _ in outcomes]
-        for outcome, future in zip(outcomes, futures, strict=True):
-            self._writer.submit(Finish(outcome, admitted=False, future=future))
-        return [future.result() for future in futures]
-
     def record(self, outcome: Outcome) -> int:
-        """The same of one."""
-        return self.record_all([outcome])[0]
+        """Writes a metric row and returns its id once it is on disk. Blocks; not for the event loop."""
+        future: Future[int] = Future()
+        self._writer.submit(Finish(outcome, admitted=False, future=future))
+        return future.result()
+
+    def record_all(self, outcomes: Iterable[Outcome]) -> list[int]:
+        """The same of many, a thousand to a transaction; the next are made while the last ones are being written."""
+        source = iter(outcomes)
+        futures: list[Future[list[int]]] = []
+        while some := list(islice(source, MAX_BATCH)):
+            futures.append(Future())
+            self._writer.submit(Record(some, futures[-1]))
+        return [metric_id for future in futures for metric_id in future.result()]
 
     def recover(self) -> int:
         """Records what writers that are gone left in flight as interrupted, once; returns how many there were."""

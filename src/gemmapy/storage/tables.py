@@ -384,13 +384,13 @@ rollup_details = _rollup("rollup_details", "user_id", "project_id", "model_id", 
 rollup_spending = _rollup("rollup_spending", "user_id", "model_id", columns=SPENDING)
 rollup_histograms = Table(
     # How many requests have a value in which bin, of all measures, packed (metrics/histogram.py): of all requests, of a
-    # model, of an endpoint, of a user.
+    # model, an endpoint, a user, a project.
     "rollup_histograms",
     metadata,
     Column("grain", Integer, primary_key=True),
     Column("bucket", Integer, primary_key=True),
     Column("scope", Integer, primary_key=True),  # a place in storage.rollups.SCOPES
-    Column("name", _Id, primary_key=True),  # 0, a label, or a user
+    Column("name", _Id, primary_key=True),  # 0, a label, a user or a project
     Column("writer", Integer, primary_key=True),
     Column("bins", LargeBinary, nullable=False),
     sqlite_with_rowid=False,

@@ -52,6 +52,14 @@ class Finish:
 
 
 @dataclass(slots=True)
+class Record:
+    """Write many metric rows of requests that were never in flight. Resolves to their ids, in their order."""
+
+    outcomes: Sequence[Outcome]
+    future: AnyFuture | None
+
+
+@dataclass(slots=True)
 class Call:
     """Run any function inside the transaction, in a savepoint of its own. Resolves to what it returns."""
 
@@ -59,7 +67,9 @@ class Call:
     future: AnyFuture | None
 
 
-Work: TypeAlias = Admit | Finish | Call
+Work: TypeAlias = Admit | Finish | Record | Call
+_Happened = (Finish, Record)
+"""What has happened already, and so is always taken and kept until it is written."""
 _PROBE = Call(ledger.write_nothing, None)
 
 
@@ -128,9 +138,9 @@ class Writer:
     def submit(self, work: Work) -> None:
         """Queues work; never blocks. Raises StorageUnavailable for new work where the books cannot take it.
 
-        A Finish is always taken: its request has happened, and was counted when it was admitted.
+        What has happened already is always taken.
         """
-        if not isinstance(work, Finish):
+        if not isinstance(work, _Happened):
             if self._trouble is not None:
                 raise StorageUnavailable(f"The gateway cannot write its records: {self._trouble}.", retry_after_s=1)
             if self._queue.qsize() >= self._max_waiting:
@@ -177,12 +187,14 @@ class Writer:
         _discard(connection)
 
     def _gather(self) -> tuple[list[Work], bool]:
-        """Waits for work and takes all that is there, up to MAX_BATCH; the bool says that it was the last."""
+        """Waits for work and takes all that is there, up to MAX_BATCH rows; the bool says that it was the last."""
         batch: list[Work] = []
+        rows = 0
         work = self._queue.get()
         while work is not None:
             batch.append(work)
-            if len(batch) == MAX_BATCH:
+            rows += len(work.outcomes) if isinstance(work, Record) else 1
+            if rows >= MAX_BATCH:
                 return batch, False
             try:
                 work = self._queue.get_nowait()
@@ -195,19 +207,21 @@ class Writer:
         with connection.begin():
             admits = [w for w in batch if isinstance(w, Admit) and not (w.future and w.future.cancelled())]
             finishes = [w for w in batch if isinstance(w, Finish)]
-            ids = ledger.write(
-                connection,
-                self._slot,
-                [w.intent for w in admits],
-                [(w.outcome, w.admitted) for w in finishes],
-                self._clock.now(),
-            )
+            records = [w for w in batch if isinstance(w, Record)]
+            finished = [(w.outcome, w.admitted) for w in finishes]
+            finished += [(outcome, False) for w in records for outcome in w.outcomes]
+            ids = ledger.write(connection, self._slot, [w.intent for w in admits], finished, self._clock.now())
             for admit in admits:
                 if admit.future is not None:
                     results.values.append((admit.future, None))
-            for finish, metric_id in zip(finishes, ids, strict=True):
+            for finish, metric_id in zip(finishes, ids, strict=False):
                 if finish.future is not None:
                     results.values.append((finish.future, metric_id))
+            at = len(finishes)
+            for record in records:
+                if record.future is not None:
+                    results.values.append((record.future, ids[at : at + len(record.outcomes)]))
+                at += len(record.outcomes)
             for call in batch:
                 if isinstance(call, Call):
                     self._call(connection, call, results)
@@ -240,7 +254,7 @@ class Writer:
         refused = _Results()
         kept: list[Work] = []
         for work in batch:
-            if isinstance(work, Finish):
+            if isinstance(work, _Happened):
                 kept.append(work)
             elif work is _PROBE:
                 continue
@@ -269,12 +283,13 @@ class Writer:
         """A record that the database will not take. If it is there already, an earlier try got through after all."""
         results = _Results()
         future = work.future
-        if isinstance(work, Finish) and isinstance(error, IntegrityError):
+        if isinstance(work, _Happened) and isinstance(error, IntegrityError):
+            outcomes = [work.outcome] if isinstance(work, Finish) else work.outcomes
             with connection.begin():
-                metric_id = ledger.metric_id_of(connection, work.outcome.intent.request_id)
-            if metric_id is not None:
+                ids = [ledger.metric_id_of(connection, outcome.intent.request_id) for outcome in outcomes]
+            if None not in ids:
                 if future is not None:
-                    results.values.append((future, metric_id))
+                    results.values.append((future, ids[0] if isinstance(work, Finish) else ids))
                 return results.tell()
         reason = _reason(error)
         _log.error("a record was refused", reason=reason, record=type(work).__name__)
