@@ -282,6 +282,7 @@ class ModelCost(TypedDict):
     response_cost: float
     total_cost: float
     unpriced_requests: int
+    unpriced_tokens: int
 
 
 class CostSummary(TypedDict):
@@ -346,6 +347,10 @@ class CostProjection(TypedDict):
     currency: str
     based_on_days: int
     breakdown: list[ProjectedModel]
+    window: AnsweredWindow
+    """The days that it is based on."""
+    unpriced_requests: int
+    unpriced_tokens: int
     forecast: MonthForecast
 
 
@@ -355,6 +360,7 @@ class UserCosts(TypedDict):
     total_cost: float
     breakdown: list[ModelCost]
     unpriced_requests: int
+    unpriced_tokens: int
 
 
 class AllCosts(TypedDict):

@@ -121,6 +121,7 @@ class CostCalculator:
                     "total_cost": usd(one.total.total_nusd),
                     "breakdown": [line.copy() for line in one.breakdown],
                     "unpriced_requests": one.total.unpriced_requests,
+                    "unpriced_tokens": one.total.unpriced_tokens,
                 }
                 for one in users
             ],
@@ -135,16 +136,19 @@ class CostCalculator:
         Raises InvalidRequest for an unknown period.
         """
         days = days_of(period, PROJECTION_DAYS)
-        span = last_days(BASED_ON_DAYS, self._store.clock.now())
+        asked = last_days(BASED_ON_DAYS, self._store.clock.now())
         which = EVERYTHING if user_id is None else Filter(user_id=user_id)
         with self._store.read() as connection:
+            span = figures.answerable(connection, asked, "model", which)
             models = figures.sums(connection, span, "model", which, SPENDING)
             month = _month(connection, which, self._store.clock.now())
         ranked = _dearest_first(models)
         spent_nusd = [spent.total_nusd for _, spent in ranked]
         daily = scaled(spent_nusd, 1, BASED_ON_DAYS)
         projected = scaled(spent_nusd, days, BASED_ON_DAYS)
+        unpriced = sum(models.values(), Sums())
         return {
+            "window": answered(asked, span),
             "user_id": user_id,
             "projection_period": period,
             "projection_days": days,
@@ -156,6 +160,8 @@ class CostCalculator:
                 {"model": model, "daily_avg_cost": usd(daily_nusd), "projected_cost": usd(projected_nusd)}
                 for (model, _), daily_nusd, projected_nusd in zip(ranked, daily, projected, strict=True)
             ],
+            "unpriced_requests": unpriced.unpriced_requests,
+            "unpriced_tokens": unpriced.unpriced_tokens,
             "forecast": month,
         }
 
@@ -293,7 +299,9 @@ def _breakdown(models: Mapping[str, Sums]) -> list[ModelCost]:
 
 def _line(model: str, numbers: Sequence[int]) -> ModelCost:
     """A model's line, of numbers in the order of `SPENDING`."""
-    requests, prompt_tokens, response_tokens, prompt_nusd, response_nusd, total_nusd, unpriced, _ = numbers
+    requests, prompt_tokens, response_tokens, prompt_nusd, response_nusd, total_nusd, unpriced, unpriced_tokens = (
+        numbers
+    )
     return {
         "model": model,
         "request_count": requests,
@@ -303,4 +311,5 @@ def _line(model: str, numbers: Sequence[int]) -> ModelCost:
         "response_cost": usd(response_nusd),
         "total_cost": usd(total_nusd),
         "unpriced_requests": unpriced,
+        "unpriced_tokens": unpriced_tokens,
     }

@@ -72,6 +72,7 @@ def test_a_users_summary(costs: CostCalculator, used: MetricsCollector) -> None:
                 "response_cost": 0,
                 "total_cost": LLAMA3,
                 "unpriced_requests": 0,
+                "unpriced_tokens": 0,
             },
             {
                 "model": "phi",
@@ -82,6 +83,7 @@ def test_a_users_summary(costs: CostCalculator, used: MetricsCollector) -> None:
                 "response_cost": 0,
                 "total_cost": 0,
                 "unpriced_requests": 1,
+                "unpriced_tokens": 10,
             },
         ],
         "unpriced_requests": 1,
