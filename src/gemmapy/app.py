@@ -44,6 +44,7 @@ from gemmapy.gateway.limits import Counters, Limits
 from gemmapy.gateway.retrying import RetryPolicy
 from gemmapy.gateway.routing import Routing
 from gemmapy.gateway.sharing import Sharing
+from gemmapy.gateway.shelf import Shelf
 from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
@@ -56,7 +57,7 @@ from gemmapy.rag.grounding import Grounding
 from gemmapy.rag.library import Library
 from gemmapy.rag.retrieval import Retriever
 from gemmapy.rag.vectors import Vectors
-from gemmapy.storage import documents
+from gemmapy.storage import answers, documents
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
 from gemmapy.upstreams import llamacpp
@@ -71,6 +72,7 @@ from gemmapy.upstreams.upstream import Upstream
 
 READY_TIMEOUT_S = 120
 RETIRE_EVERY_S = 3600
+TIDY_EVERY_S = 60
 SPARE_FILES = 512
 _log = structlog.stdlib.get_logger()
 
@@ -157,7 +159,11 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         auth = Auth(store, secret, clock)
         stack.callback(auth.close)
         desk = PriceDesk(store)
-        watch = RevisionWatch(store, {"people": auth.refresh, "prices": desk.refresh})
+        shelf = _shelf(settings, store)
+        if shelf is not None:
+            stack.push_async_callback(shelf.close)
+            stack.push_async_callback(_ended, asyncio.create_task(_tidy(shelf)))
+        watch = RevisionWatch(store, {"people": lambda: _people_changed(auth, shelf), "prices": desk.refresh})
         watch.start()
         stack.callback(watch.stop)
         patience = Patience(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
@@ -179,7 +185,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         gateway = Gateway(
             auth=auth,
             admission=Admission(store, desk, routing, clock),
-            sharing=_sharing(settings, catalogue, clock),
+            sharing=_sharing(settings, catalogue, clock, shelf),
             attempts=Attempts(
                 routing=routing,
                 transport=transport,
@@ -328,9 +334,35 @@ async def _answers(chosen: UpstreamSettings, transport: Transport) -> bool:
     return True
 
 
-def _sharing(settings: Settings, catalogue: Catalogue, clock: Clock) -> Sharing:
+def _shelf(settings: Settings, store: Store) -> Shelf | None:
+    """Answers on disk, where the operator wants that. Where not, or no more, what there was of them is deleted."""
+    if settings.cache_disk_mb and settings.cache != "off":
+        max_bytes = int(settings.cache_disk_mb * 1024 * 1024)
+        return Shelf(answers.AnswerFile(store.data_dir, max_bytes, settings.cache_ttl_s, store.clock))
+    try:
+        if answers.remove(store.data_dir):
+            _log.info("answers are not stored any more; those on disk were deleted")
+    except OSError as error:
+        _log.error("answers on disk could not be deleted", reason=str(error), hint="delete answers.db by hand")
+    return None
+
+
+async def _tidy(shelf: Shelf) -> None:
+    """Deletes answers on disk once they are too old."""
+    while True:
+        await shelf.clear_expired()
+        await asyncio.sleep(TIDY_EVERY_S)
+
+
+def _people_changed(auth: Auth, shelf: Shelf | None) -> None:
+    auth.refresh()
+    if shelf is not None:
+        shelf.keep_only(auth.user_ids)
+
+
+def _sharing(settings: Settings, catalogue: Catalogue, clock: Clock, shelf: Shelf | None) -> Sharing:
     limits = CacheLimits(int(settings.cache_mb * 1024 * 1024), settings.cache_entries, settings.cache_ttl_s)
-    return Sharing(AnswerCache(limits, clock), catalogue, settings.cache, is_shared=settings.cache_shared)
+    return Sharing(AnswerCache(limits, clock, shelf), catalogue, settings.cache, is_shared=settings.cache_shared)
 
 
 def _limits(settings: Settings, clock: Clock) -> Limits:

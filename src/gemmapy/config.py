@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     cache_mb: float = Field(default=64, ge=0, le=1024 * 1024)
     cache_entries: int = Field(default=10_000, ge=0)
     cache_ttl_s: float = Field(default=3_600, gt=0, le=10 * 365 * 86_400)
+    cache_disk_mb: float = Field(default=0, ge=0, le=1024 * 1024)
+    """How much of the kept answers is stored on disk too, so that a restart does not forget them. 0: none is."""
     cache_shared: bool = False
     """Whether one user's answers are given to others too."""
     retries: int = Field(default=2, ge=0, le=20)

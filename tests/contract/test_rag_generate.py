@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.contract.test_rag_api import embedded
 from tests.support.embedding import embed
-from tests.support.gateway import RunningGateway, gateway
+from tests.support.gateway import PASSWORD, RunningGateway, gateway
 from tests.support.scripted import Request, ScriptedUpstream, Stall, ndjson, sse, whole
 
 ASK = {"query": "How long does a cat sleep?", "model": "llama3"}
@@ -273,3 +273,67 @@ def test_equal_questions_of_equal_documents_are_equal_prompts(api: RunningGatewa
         api.post("/api/rag/generate", ASK)
     one, two = upstream.asked("/api/generate")
     assert one.body == two.body
+
+
+# Kept answers
+
+
+def test_a_kept_answer_comes_with_its_sources_and_costs_nothing(
+    api: RunningGateway, upstream: ScriptedUpstream
+) -> None:
+    asked = {**ASK, "use_cache": True}
+    first, second = (api.post("/api/rag/generate", asked) for _ in range(2))
+    assert [answer.headers["x-gemmapy-cache"] for answer in (first, second)] == ["miss", "hit"]
+    assert (second.json["cached"], second.json["cost"], second.json["response"]) == (True, 0, "Sixteen hours [1].")
+    assert second.json["sources"] == first.json["sources"]
+    one, two = (row for row in api.rows() if row["endpoint"] == "/api/rag/generate")
+    assert (two["cached"], two["cost_nusd"], two["attempts"], two["id"]) == (1, 0, 0, second.json["metric_id"])
+    assert (two["saved_nusd"], two["prompt_tokens"]) == (one["cost_nusd"], 1000)
+    streamed = api.post("/api/rag/generate", {**asked, "stream": True}).lines
+    assert "".join(line["response"] for line in streamed) == "Sixteen hours [1]."
+    last = streamed[-1]
+    assert (last["cached"], last["cost"], last["sources"]) == (True, 0, first.json["sources"])
+    assert len(upstream.asked("/api/generate")) == 1
+
+
+def test_unless_asked_only_answers_that_are_the_same_each_time_are_kept(api: RunningGateway) -> None:
+    for more, kept in (({}, False), ({"temperature": 0}, True), ({"temperature": 0, "use_cache": False}, False)):
+        answers = [api.post("/api/rag/generate", {**ASK, **more}).json["cached"] for _ in range(2)]
+        assert answers == [False, kept]
+
+
+@pytest.mark.parametrize("change", ["changed", "deleted", "added", "other question", "other number of sources"])
+def test_a_changed_library_is_never_answered_from_the_cache(api: RunningGateway, change: str) -> None:
+    asked: dict[str, Any] = {**ASK, "use_cache": True}
+    api.post("/api/rag/generate", asked)
+    if change in ("changed", "deleted"):
+        assert api.request("DELETE", "/api/rag/documents/1").status == 200
+    if change == "changed":
+        api.post("/api/rag/documents", {"title": "Cats", "content": CATS.replace("sixteen", "two"), "source": "c"})
+    if change == "added":
+        api.post("/api/rag/documents", {"title": "More cats", "content": "How long a cat may sleep: all day."})
+    if change == "other question":
+        asked["query"] = "How long does a cat sleep ?"
+    if change == "other number of sources":
+        asked["top_k"] = 1
+    assert api.post("/api/rag/generate", asked).json["cached"] is False
+    assert api.post("/api/rag/generate", asked).json["cached"] is True
+
+
+@pytest.mark.parametrize("shared_answers", [False, True])
+def test_anothers_document_is_never_given_from_the_cache(
+    tmp_path: Any, upstream: ScriptedUpstream, shared_answers: bool
+) -> None:
+    asked = {**ASK, "use_cache": True}
+    with gateway(tmp_path / "data", f"ollama={upstream.url}", cache_shared=shared_answers) as api:
+        api.post("/api/rag/documents", {"title": "Cats", "content": CATS})
+        assert api.post("/api/rag/generate", asked).json["cached"] is False
+        user = api.post("/api/admin/users", {"username": "eve", "password": PASSWORD}).json["id"]
+        eve = api.post(f"/api/admin/users/{user}/keys", {"name": "k"}).json["key"]
+        hers = api.post("/api/rag/generate", asked, key=eve).json
+        assert (hers["cached"], hers["sources"]) == (False, [])
+        # With the same document of her own it is the same question, which only the operator lets people share.
+        api.post("/api/rag/documents", {"title": "Cats", "content": CATS}, key=eve)
+        hers = api.post("/api/rag/generate", asked, key=eve).json
+        assert hers["cached"] is shared_answers
+        assert [source["document_id"] for source in hers["sources"]] == [2]

@@ -427,15 +427,16 @@ def test_it_is_off_where_the_operator_says_so_and_on_for_all_paths_too(
             assert answer.headers["X-GemmaPy-Cache"] == status
 
 
-def test_a_hit_takes_a_few_milliseconds_its_row_on_disk_included(
+def test_a_hit_is_quicker_than_the_quickest_upstream_its_row_on_disk_included(
     running: RunningGateway, ollama: ScriptedUpstream
 ) -> None:
     ollama.on("/api/generate", whole(WHOLE))
     running.post("/api/ollama/generate", ASK)
-    took: list[float] = []
+    took: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(30):
-        began = time.perf_counter()
-        assert running.post("/api/ollama/generate", ASK).json["cached"] is True
-        took.append((time.perf_counter() - began) * 1000)
-    # Client and server share a process and its lock here; benchmarks/README.md has a gateway's by itself.
-    assert statistics.median(took) < 10
+        for use_cache in (True, False):
+            began = time.perf_counter()
+            assert running.post("/api/ollama/generate", {**ASK, "use_cache": use_cache}).json["cached"] is use_cache
+            took[use_cache].append((time.perf_counter() - began) * 1000)
+    # Beside an upstream that answers at once, since other work goes on here; benchmarks/README.md has milliseconds.
+    assert statistics.median(took[True]) < statistics.median(took[False])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -30,11 +30,25 @@ class CachedModel(TypedDict):
     misses: int
     hit_rate: float
     saved_cost: float
+    stored_entries: int
+    stored_bytes: int
+
+
+class StoredAnswers(TypedDict):
+    """Of the answers on disk. `hits` are those that were no more in memory; `trouble` says why it is of no use at this
+    moment."""
+
+    entries: int
+    bytes: int
+    max_bytes: int
+    hits: int
+    evictions: int
+    trouble: str | None
 
 
 class CacheStats(TypedDict):
-    """`hit_rate` is of the requests that looked; `joined` are hits on an answer that was still being made. `by_model`
-    is for admins, and empty for others."""
+    """`hit_rate` is of the requests that looked; `joined` are hits on an answer that was still being made. `stored` is
+    null where nothing is kept on disk. `by_model` is for admins, and empty for others."""
 
     policy: str
     shared: bool
@@ -51,6 +65,7 @@ class CacheStats(TypedDict):
     expired: int
     saved_cost: float
     currency: str
+    stored: StoredAnswers | None
     by_model: list[CachedModel]
 
 
@@ -158,7 +173,7 @@ class Which(BaseModel):
     pattern: Annotated[str | None, Field(min_length=1, max_length=200)] = None
 
 
-# These run in the event loop, where the cache lives; none of them waits for anything.
+# These run in the event loop, where the cache lives; what is on disk is looked at in a thread of its own.
 
 
 @router.get("/api/cache/stats", summary="The cache: what is in it, hits, what they saved", tags=["Cache"])
@@ -166,6 +181,7 @@ async def cache_stats(caller: SignedIn, use: Use) -> CacheStats:
     cache = use.gateway.cache
     counts, limits = cache.counts, cache.limits
     hits, misses = counts.hits.total(), counts.misses.total()
+    on_disk: Mapping[str, tuple[int, int]] = {} if cache.shelf is None else await cache.shelf.held()
     return CacheStats(
         policy=use.settings.cache,
         shared=use.settings.cache_shared,
@@ -182,19 +198,20 @@ async def cache_stats(caller: SignedIn, use: Use) -> CacheStats:
         expired=counts.expired,
         saved_cost=usd(counts.saved_nusd.total()),
         currency="USD",
-        by_model=_by_model(use) if caller.is_admin else [],
+        stored=_stored(use, on_disk),
+        by_model=_by_model(use, on_disk) if caller.is_admin else [],
     )
 
 
 @router.post("/api/cache/clear", summary="Admins: forget answers: a model's, a pattern's, or all", tags=["Cache"])
 async def clear(caller: Admin, use: Use, which: Which | None = None) -> Cleared:  # noqa: ARG001
-    removed = use.gateway.cache.clear(_chosen(which or Which()))
+    removed = await use.gateway.cache.clear(_chosen(which or Which()))
     return {"message": f"{removed} answers are forgotten.", "removed": removed}
 
 
 @router.post("/api/cache/clear-expired", summary="Admins: forget the answers that are too old", tags=["Cache"])
 async def clear_expired(caller: Admin, use: Use) -> Cleared:  # noqa: ARG001
-    removed = use.gateway.cache.clear_expired()
+    removed = await use.gateway.cache.clear_expired()
     return {"message": f"{removed} answers were too old.", "removed": removed}
 
 
@@ -297,12 +314,28 @@ def _chosen(which: Which) -> Callable[[str], bool] | None:
     return None
 
 
-def _by_model(use: Services) -> list[CachedModel]:
+def _stored(use: Services, on_disk: Mapping[str, tuple[int, int]]) -> StoredAnswers | None:
+    cache = use.gateway.cache
+    if cache.shelf is None:
+        return None
+    file = cache.shelf.file
+    return StoredAnswers(
+        entries=sum(entries for entries, _ in on_disk.values()),
+        bytes=sum(size for _, size in on_disk.values()),
+        max_bytes=file.max_bytes,
+        hits=cache.counts.from_disk,
+        evictions=file.evictions,
+        trouble=file.trouble,
+    )
+
+
+def _by_model(use: Services, on_disk: Mapping[str, tuple[int, int]]) -> list[CachedModel]:
     cache = use.gateway.cache
     counts, held = cache.counts, cache.held()
     found: list[CachedModel] = []
-    for model in sorted({*held, *counts.hits, *counts.misses}):
+    for model in sorted({*held, *on_disk, *counts.hits, *counts.misses}):
         entries, size = held.get(model, (0, 0))
+        stored_entries, stored_size = on_disk.get(model, (0, 0))
         hits, misses = counts.hits[model], counts.misses[model]
         found.append(
             CachedModel(
@@ -313,6 +346,8 @@ def _by_model(use: Services) -> list[CachedModel]:
                 misses=misses,
                 hit_rate=_rate(hits, misses),
                 saved_cost=usd(counts.saved_nusd[model]),
+                stored_entries=stored_entries,
+                stored_bytes=stored_size,
             )
         )
     return found

@@ -102,6 +102,11 @@ class Auth:
         self._roll = Roll({}, {}, {})
         self.refresh()
 
+    @property
+    def user_ids(self) -> frozenset[int]:
+        """Everyone who can be let in."""
+        return frozenset(self._roll.users)
+
     def refresh(self) -> None:
         """Reads everyone again."""
         # From the look to the change, so that a slow reader cannot put older people over newer ones.

@@ -1,45 +1,28 @@
 """Answers that are kept: do we have it?
 
-In memory, bounded by bytes, entries and age; the one that was used longest ago goes first. What is held is complete
-answers as their clients got them, under keys that `sameness.py` makes of everything that shapes an answer. Lives in the
-event loop: called from nowhere else.
+In memory, bounded by bytes, entries and age; the one that was used longest ago goes first. Behind it, where the
+operator turns that on, the shelf on disk. What is held is complete answers as their clients got them, under keys that
+`sameness.py` makes of everything that shapes an answer. Lives in the event loop: called from nowhere else.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from gemmapy.core.clock import Clock
-from gemmapy.core.records import Usage
+from gemmapy.core.errors import StorageUnavailable
+from gemmapy.gateway.entry import Entry
 from gemmapy.gateway.flight import Flight
+from gemmapy.gateway.shelf import Shelf
 
 ENTRY_OVERHEAD_BYTES = 1_024
 """Of the objects around an entry's bytes, about."""
 LARGEST_SHARE = 8
 """An answer may take up one part in so many of the whole cache."""
 _NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A complete answer."""
-
-    model: str
-    body: bytes
-    """As the client got it, without what GemmaPy adds for one request: a whole object, or all frames of a stream."""
-    is_stream: bool
-    has_usage_chunk: bool
-    """An OpenAI stream whose client had asked for the usage chunk."""
-    content_type: str
-    usage: Usage
-    compute_ms: int | None = None
-    finish_reason: str | None = None
-
-
-NOTHING_YET = Entry("", b"", is_stream=False, has_usage_chunk=False, content_type="", usage=Usage())
-"""What a request has that waits for another's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +43,8 @@ class CacheCounts:
     saved_nusd: Counter[str] = field(default_factory=Counter[str])
     joined: int = 0
     """Hits on an answer that was still being made."""
+    from_disk: int = 0
+    """Hits on an answer that was on disk and no more in memory."""
     evictions: int = 0
     expired: int = 0
 
@@ -74,19 +59,40 @@ class _Kept:
 class AnswerCache:
     """The answers, and those that are being made."""
 
-    def __init__(self, limits: CacheLimits, clock: Clock) -> None:
+    def __init__(self, limits: CacheLimits, clock: Clock, shelf: Shelf | None = None) -> None:
         self.limits = limits
+        self.shelf = shelf
+        """The answers on disk; None: none is stored."""
         self.counts = CacheCounts()
         self.bytes = 0
         self._clock = clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._flights: dict[bytes, Flight] = {}
+        self._clearings = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
+    async def find(self, key: bytes) -> Entry | None:
+        """The answer, if it is here or on disk, and young enough."""
+        entry = self.get(key)
+        shelf = self.shelf
+        if shelf is None:
+            return entry
+        if entry is None:
+            clearings = self._clearings
+            stored = await shelf.get(key)
+            entry = self.get(key)  # it may have come meanwhile
+            if entry is not None or stored is None or clearings != self._clearings:
+                return entry
+            entry = stored.entry
+            self.counts.from_disk += 1
+            self._hold(key, entry, self.limits.ttl_s - stored.age_s)
+        shelf.touch(key)
+        return entry
+
     def get(self, key: bytes) -> Entry | None:
-        """The answer, if it is here and young enough."""
+        """The answer, if it is in memory and young enough."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -97,19 +103,12 @@ class AnswerCache:
         self._kept.move_to_end(key)
         return kept.entry
 
-    def put(self, key: bytes, entry: Entry) -> bool:
-        """Keeps an answer, at the cost of those that were used longest ago; False where it is too large."""
-        size = len(entry.body) + len(key) + ENTRY_OVERHEAD_BYTES
-        if size * LARGEST_SHARE > self.limits.max_bytes or not self.limits.max_entries:
-            return False
-        if key in self._kept:
-            self._drop(key)
-        self._kept[key] = _Kept(entry, self._clock.monotonic_ns() + int(self.limits.ttl_s * _NS), size)
-        self.bytes += size
-        while self.bytes > self.limits.max_bytes or len(self._kept) > self.limits.max_entries:
-            self._drop(next(iter(self._kept)))
-            self.counts.evictions += 1
-        return True
+    def put(self, key: bytes, entry: Entry, user_id: int) -> bool:
+        """Keeps an answer that the user asked for, at the cost of those that were used longest ago; False where it is
+        too large for the memory."""
+        if self.shelf is not None:
+            self.shelf.put(key, entry, user_id)
+        return self._hold(key, entry, self.limits.ttl_s)
 
     def hit(self, model: str, saved_nusd: int | None) -> None:
         self.counts.hits[model] += 1
@@ -118,21 +117,37 @@ class AnswerCache:
     def miss(self, model: str) -> None:
         self.counts.misses[model] += 1
 
-    def clear(self, which: Callable[[str], bool] | None = None) -> int:
-        """Forgets the answers of the models that `which` chooses, else all; returns how many there were."""
-        keys = [key for key, kept in self._kept.items() if which is None or which(kept.entry.model)]
-        for key in keys:
-            self._drop(key)
-        return len(keys)
+    async def clear(self, which: Callable[[str], bool] | None = None) -> int:
+        """Forgets the answers of the models that `which` chooses, else all; returns how many there were.
 
-    def clear_expired(self) -> int:
-        """Forgets what is too old; returns how many there were."""
-        now_ns = self._clock.monotonic_ns()
-        keys = [key for key, kept in self._kept.items() if now_ns >= kept.until_ns]
-        for key in keys:
+        Raises StorageUnavailable where those on disk cannot be deleted.
+        """
+        self._clearings += 1
+        gone = {key for key, kept in self._kept.items() if which is None or which(kept.entry.model)}
+        for key in gone:
             self._drop(key)
-        self.counts.expired += len(keys)
-        return len(keys)
+        return len(gone | await self._on_disk(None if self.shelf is None else self.shelf.clear(which)))
+
+    async def clear_expired(self) -> int:
+        """Forgets what is too old; returns how many there were. Raises as `clear`."""
+        now_ns = self._clock.monotonic_ns()
+        gone = {key for key, kept in self._kept.items() if now_ns >= kept.until_ns}
+        for key in gone:
+            self._drop(key)
+        gone |= await self._on_disk(None if self.shelf is None else self.shelf.clear_expired())
+        self.counts.expired += len(gone)
+        return len(gone)
+
+    async def _on_disk(self, clearing: Coroutine[Any, Any, set[bytes] | None] | None) -> set[bytes]:
+        if clearing is None or self.shelf is None:
+            return set()
+        gone = await clearing
+        if gone is None:
+            raise StorageUnavailable(
+                f"Answers on disk could not be deleted: {self.shelf.file.trouble}.",
+                hint="Those in memory are forgotten. Clear all, which deletes the whole file, or delete answers.db.",
+            )
+        return gone
 
     def held(self) -> dict[str, tuple[int, int]]:
         """Entries and bytes of each model."""
@@ -155,6 +170,19 @@ class AnswerCache:
         if self._flights.get(key) is flight:
             del self._flights[key]
         flight.land(entry, error)
+
+    def _hold(self, key: bytes, entry: Entry, ttl_s: float) -> bool:
+        size = len(entry.body) + len(key) + ENTRY_OVERHEAD_BYTES
+        if size * LARGEST_SHARE > self.limits.max_bytes or not self.limits.max_entries:
+            return False
+        if key in self._kept:
+            self._drop(key)
+        self._kept[key] = _Kept(entry, self._clock.monotonic_ns() + int(ttl_s * _NS), size)
+        self.bytes += size
+        while self.bytes > self.limits.max_bytes or len(self._kept) > self.limits.max_entries:
+            self._drop(next(iter(self._kept)))
+            self.counts.evictions += 1
+        return True
 
     def _drop(self, key: bytes) -> None:
         self.bytes -= self._kept.pop(key).size

@@ -17,7 +17,7 @@ from gemmapy.gateway import replay
 from gemmapy.gateway.admission import Ticket
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.attempts import ANSWER_LIMIT, Course, Opened
-from gemmapy.gateway.cache import Entry
+from gemmapy.gateway.entry import Entry
 from gemmapy.gateway.exchange import Exchange, decorate
 from gemmapy.gateway.flight import Flight
 from gemmapy.gateway.record import Record
@@ -316,7 +316,7 @@ class Delivery:
             finish_reason=tally.finish_reason,
         )
         if not self._record.client_left:
-            self._gateway.cache.put(self._key, entry)
+            self._gateway.cache.put(self._key, entry, self._ticket.intent.user_id)
         self._gateway.cache.land(self._key, self._flight, entry)
 
     async def _start(self, status: int, headers: RawHeaders) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gemmapy.gateway.cache import Entry
+    from gemmapy.gateway.entry import Entry
 
 
 class Flight:

@@ -20,9 +20,10 @@ from gemmapy.gateway.admission import Admission, Ticket
 from gemmapy.gateway.asked import Asked, Envelope, read
 from gemmapy.gateway.attempts import Attempts, Course
 from gemmapy.gateway.auth import Auth, Caller
-from gemmapy.gateway.cache import NOTHING_YET, AnswerCache, Entry
+from gemmapy.gateway.cache import AnswerCache
 from gemmapy.gateway.delivery import Delivery
 from gemmapy.gateway.door import Door, Visit
+from gemmapy.gateway.entry import NOTHING_YET, Entry
 from gemmapy.gateway.flight import Flight
 from gemmapy.gateway.limits import Limits
 from gemmapy.gateway.record import CLIENT_LEFT, Record
@@ -213,7 +214,7 @@ class _Request:
             await self._ask()
             return
         cache = self._gateway.cache
-        entry = cache.get(key)
+        entry = await cache.find(key)
         if entry is None:
             flight = cache.flight(key)
             if flight is not None:

@@ -14,7 +14,7 @@ from gemmapy.core.errors import StorageUnavailable
 from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
 from gemmapy.gateway.admission import Ticket
 from gemmapy.gateway.attempts import Course
-from gemmapy.gateway.cache import Entry
+from gemmapy.gateway.entry import Entry
 from gemmapy.pricing import cost_of
 from gemmapy.storage.store import Store
 

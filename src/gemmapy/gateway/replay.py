@@ -12,7 +12,7 @@ import msgspec
 
 from gemmapy.core.records import Usage
 from gemmapy.gateway.asked import Asked
-from gemmapy.gateway.cache import Entry
+from gemmapy.gateway.entry import Entry
 from gemmapy.upstreams.frames import SseDecoder, sse_data
 
 _DONE = b"data: [DONE]\n\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemmapy.core.records import Usage
 from gemmapy.gateway.asked import ENDPOINTS, Asked, Envelope, read
-from gemmapy.gateway.cache import Entry
+from gemmapy.gateway.entry import Entry
 from gemmapy.gateway.replay import content_type, shaped
 
 USAGE = Usage(12, 7)
