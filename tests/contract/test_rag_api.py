@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.support.scripted import ScriptedUpstream, whole
 from tests.unit.rag.test_extraction import pdf
 from urllib3.filepost import encode_multipart_formdata
 
-from gemmapy.storage import people
+from gemmapy.storage import documents, people
 
 CATS = "The cat is a small animal that sleeps sixteen hours a day."
 CARS = "A car has four wheels and an engine."
@@ -105,6 +106,75 @@ def test_a_document_is_added_shown_and_deleted(ada: Person) -> None:
     refused(ada.ask("DELETE", f"/api/rag/documents/{added['id']}"), 404, "There is no document")
     assert ada.search("mice").json["results"] == []
     assert ada.stats()["chunks"] == 0
+
+
+def _until(condition: Any) -> None:
+    pause = threading.Event()
+    for _ in range(500):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not come to pass")
+
+
+def test_what_a_crash_left_half_way_is_finished_at_the_next_start(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    content = "\n\n".join(f"The heron number {number} stands in the water." for number in range(4_000))
+
+    def sizes(running: RunningGateway) -> tuple[int, ...]:
+        tables = ("documents", "chunks", "chunk_words", "collections")
+        with running.store.read() as connection:
+            return tuple(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in tables)
+
+    with gateway(tmp_path / "data", f"ollama={upstream.url}") as running:
+        kept = running.post("/api/rag/documents", {"content": content}).json
+        whole_size = sizes(running)
+        running.post("/api/rag/collections", {"name": "other"})
+        gone = running.post("/api/rag/documents", {"content": content, "collection": "other"}).json
+        # As a crash leaves them: one has all but its last chunks, the other has lost its first.
+        running.store.write(lambda c: documents.begin_to_delete(c, gone["id"]))
+        running.store.write(lambda c: documents.delete_chunks(c, gone["id"]))
+        last = "document_id = ? AND ordinal >= 5"
+        running.store.write(
+            lambda c: [
+                c.exec_driver_sql(statement, (kept["id"],))
+                for statement in (
+                    "UPDATE documents SET stage = 'coming' WHERE id = ?",
+                    f"DELETE FROM chunk_words WHERE rowid IN (SELECT id FROM chunks WHERE {last})",
+                    f"DELETE FROM chunks WHERE {last}",
+                )
+            ]
+        )
+        assert running.get("/api/rag/documents").json["documents"] == []
+        found = running.post("/api/rag/search", {"query": "heron"}).json["results"]
+        assert found == []
+        key = running.key
+    with gateway(tmp_path / "data", f"ollama={upstream.url}") as running:
+        running.key = key
+        _until(lambda: sizes(running) == (*whole_size[:3], 2))
+        (listed,) = running.get("/api/rag/documents").json["documents"]
+        assert (listed["id"], listed["chunks"]) == (kept["id"], kept["chunks"])
+        results = running.post("/api/rag/search", {"query": "number 3999"}).json["results"]
+        assert "3999" in results[0]["text"]
+
+
+def test_a_user_who_is_deleted_takes_along_what_was_theirs_alone(api: RunningGateway, ada: Person, bob: Person) -> None:
+    shared = ada.ask("POST", "/api/rag/collections", {"name": "for all", "shared_with_all": True}).json
+    ada.add("The bittern for all.", collection="for all")
+    ada.add("The bittern of ada.")
+
+    def texts() -> int:
+        with api.store.read() as connection:
+            found = "SELECT count(*) FROM chunk_words WHERE chunk_words MATCH 'bittern'"
+            return connection.exec_driver_sql(found).scalar_one()
+
+    assert texts() == 2
+    assert api.request("DELETE", f"/api/admin/users/{ada.id}").status == 200
+    everyones = api.get("/api/rag/collections?all=true").json["collections"]
+    assert [entry["id"] for entry in everyones if entry["owner_id"] == ada.id] == [shared["id"]]
+    assert [hit["text"] for hit in bob.search("bittern").json["results"]] == ["The bittern for all."]
+    _until(lambda: texts() == 1)
+    assert api.request("DELETE", f"/api/rag/collections/{shared['id']}").status == 200
+    assert texts() == 0
 
 
 def test_the_same_content_again_is_recognised(ada: Person, bob: Person) -> None:

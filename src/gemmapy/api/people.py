@@ -263,6 +263,7 @@ def delete_user(user_id: Id, caller: Admin, use: Use) -> Done:
     now = use.clock.now()
     use.store.write(lambda connection: people.delete_user(connection, user_id, now))
     use.auth.refresh()
+    use.library.tidy()
     return {"message": "The user is deleted; what they used stays in the ledger."}
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gemmapy.storage.documents import NewChunk
+from gemmapy.storage.pieces import NewChunk
 
 CHUNK_TOKENS = 256
 """Small enough for the models that embed (often 512 tokens), and for several of them in a small model's context."""

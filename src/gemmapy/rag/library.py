@@ -26,7 +26,7 @@ from gemmapy.rag.answers import (
     RagStats,
     WholeDocument,
 )
-from gemmapy.rag.chunks import cut
+from gemmapy.rag.cutting import chunks_of
 from gemmapy.rag.embedder import Embedder
 from gemmapy.rag.extraction import Extracted, first_words, title_of
 from gemmapy.rag.retrieval import Retriever, reader_of
@@ -50,6 +50,7 @@ class Library:
         self._clock = clock
         self.loop = asyncio.get_running_loop()
         self._tidying: asyncio.Task[None] | None = None
+        self._is_started = False
 
     async def stop(self) -> None:
         if self._tidying is not None:
@@ -86,11 +87,11 @@ class Library:
             content_hash=hashlib.sha256(extracted.text.encode()).digest(),
             size_bytes=size_bytes,
             project_id=caller.project_id,
-            chunks=cut(extracted.text, is_markdown=extracted.is_markdown),
         )
         now = self._clock.now()
-        document_id, is_new = self._store.write(lambda connection: documents.add_document(connection, new, now))
+        document_id, is_new = self._store.write(lambda connection: documents.begin_document(connection, new, now))
         if is_new:
+            self._bring(document_id, name, extracted.text, is_markdown=extracted.is_markdown)
             self.embedder.wake()
         with self._store.read() as connection:
             entry = _document_entry(documents.document(connection, reader_of(caller), document_id))
@@ -131,8 +132,8 @@ class Library:
             row = documents.document(connection, reader_of(caller), document_id)
         if row["owner_id"] != caller.user_id and not caller.is_admin:
             raise Forbidden("This document is in another's collection.", hint="Its owner, or an admin, can delete it.")
-        gone = self._store.write(lambda connection: documents.delete_document(connection, document_id))
-        self._held.remove(row["collection_id"], gone)
+        self._store.write(lambda connection: documents.begin_to_delete(connection, document_id))
+        self._take_away(document_id, row["collection_id"])
         self.tidy()
 
     # Collections
@@ -171,8 +172,7 @@ class Library:
     def delete_collection(self, caller: Caller, collection_id: int) -> None:
         """Deletes it with all its documents. Raises NotFound, Forbidden."""
         self._check_manages(caller, collection_id)
-        self._store.write(lambda connection: documents.delete_collection(connection, collection_id))
-        self._held.forget(collection_id)
+        self._empty(collection_id)
         self.tidy()
 
     # Figures
@@ -207,10 +207,52 @@ class Library:
             },
         }
 
-    # Words of what was deleted
+    # In steps: between any two of them, requests are written down
+
+    def _bring(self, document_id: int, title: str, content: str, *, is_markdown: bool) -> None:
+        """Brings a document chunk by chunk until it is here. Raises NotFound where it was deleted meanwhile."""
+        new = chunks_of(content, is_markdown=is_markdown)
+        while self._store.write(lambda c: documents.add_chunks(c, document_id, title, content, new)):
+            pass
+
+    def _take_away(self, document_id: int, collection_id: int) -> None:
+        """Deletes all that was made of a document, then itself."""
+        while gone := self._store.write(lambda connection: documents.delete_chunks(connection, document_id)):
+            self._held.remove(collection_id, gone)
+
+    def _empty(self, collection_id: int) -> None:
+        """Deletes a collection's documents, one after the other, then itself."""
+        while not self._store.write(lambda connection: documents.delete_collection(connection, collection_id)):
+            with self._store.read() as connection:
+                ids = documents.documents_in(connection, collection_id)
+            for document_id in ids:
+                self._store.write(lambda connection, d=document_id: documents.begin_to_delete(connection, d))
+                self._take_away(document_id, collection_id)
+        self._held.forget(collection_id)
+
+    def _finish(self, *, is_start: bool) -> None:
+        """Takes away what is going and nobody is at, and at the start brings what a crash left on its way."""
+        with self._store.read() as connection:
+            left = documents.unfinished(connection)
+            abandoned = documents.abandoned(connection)
+        for entry in left:
+            if entry.is_going:
+                self._take_away(entry.document_id, entry.collection_id)
+            elif is_start:
+                with self._store.read() as connection:
+                    found = documents.coming(connection, entry.document_id)
+                if found is not None:
+                    is_markdown = Extracted(found["media_type"], "", "").is_markdown
+                    self._bring(entry.document_id, found["title"], found["content"], is_markdown=is_markdown)
+                    self.embedder.wake()
+        for collection_id in abandoned:
+            self._empty(collection_id)
+
+    # What is left of what was deleted
 
     def tidy(self) -> None:
-        """Begins, in the background, to work what was deleted out of the full-text index. From any thread."""
+        """Begins, in the background, to delete what nobody has any more, and to work it out of the full-text index.
+        From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is gone; the next start does it
             self.loop.call_soon_threadsafe(self._tidy_here)
 
@@ -220,7 +262,9 @@ class Library:
 
     async def _tidy_all(self) -> None:
         first = True
+        is_start, self._is_started = not self._is_started, True
         with contextlib.suppress(GemmaPyError):  # a database that cannot be written has other worries; the next does it
+            await asyncio.to_thread(self._finish, is_start=is_start)
             while await asyncio.to_thread(self._store.write, lambda c, f=first: fulltext.tidy(c, first=f)):
                 first = False
 

@@ -1,7 +1,11 @@
 """Collections, documents, their chunks and embeddings: their SQL.
 
 Who may read what is decided here, in `_readable`: every question about documents names its reader, or the collections
-that were found readable before. A chunk, its words and its vector go in the transaction that deletes its document.
+that were found readable before.
+
+A document comes and goes in steps, each a small transaction of its own, since a large one would keep every request
+waiting for a second or more. Until the last step has brought it, nobody sees it; from the first that takes it away on,
+nobody does. Steps go on from what the database says, so whoever takes one takes the right one, also after a crash.
 """
 
 from __future__ import annotations
@@ -17,9 +21,13 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, inse
 
 from gemmapy.core.errors import InvalidRequest, NotFound
 from gemmapy.storage import fulltext
-from gemmapy.storage.tables import chunks, collections, documents, embeddings, users
+from gemmapy.storage.pieces import NewChunk
+from gemmapy.storage.tables import COMING, GOING, HERE, chunks, collections, documents, embeddings, users
+from gemmapy.storage.words import words_of
 
 DEFAULT_COLLECTION = "default"
+STEP_CHUNKS = 48
+"""Chunks that one step brings or takes: some ten milliseconds."""
 _IN_LIST = 500
 
 
@@ -29,15 +37,6 @@ class Reader:
 
     user_id: int
     project_ids: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    """Where a chunk stands in its document's content, in characters, and under which headings."""
-
-    start: int
-    end: int
-    heading: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,12 @@ def _readable(reader: Reader) -> ColumnElement[bool]:
     return or_(c.owner_id == reader.user_id, c.shared_with_all.is_(True), c.project_id.in_(reader.project_ids))
 
 
+def _going() -> ColumnElement[bool]:
+    """Nobody is left who has the collection: its owner is deleted, and had it for themselves."""
+    c = collections.c
+    return users.c.deleted_at.is_not(None) & c.shared_with_all.is_(False) & c.project_id.is_(None)
+
+
 # Collections
 
 _COUNTS = (
@@ -104,13 +109,15 @@ _COUNTS = (
         func.count().label("documents"),
         func.sum(documents.c.size_bytes).label("size_bytes"),
     )
+    .where(documents.c.stage == HERE)
     .group_by(documents.c.collection_id)
     .subquery()
 )
 
 
 def list_collections(connection: Connection, reader: Reader | None) -> list[dict[str, Any]]:
-    """The collections that the reader sees, by id, with their owners' names and what they hold; None sees all."""
+    """The collections that the reader sees, by id, with their owners' names and what they hold; None sees all but
+    those that are going with their owners."""
     statement = (
         select(
             collections,
@@ -120,6 +127,7 @@ def list_collections(connection: Connection, reader: Reader | None) -> list[dict
         )
         .join(users, users.c.id == collections.c.owner_id)
         .outerjoin(_COUNTS, _COUNTS.c.collection_id == collections.c.id)
+        .where(~_going())
         .order_by(collections.c.id)
     )
     if reader is not None:
@@ -190,20 +198,28 @@ def edit_collection(connection: Connection, collection_id: int, changes: Mapping
         connection.execute(update(collections).where(collections.c.id == collection_id).values(dict(changes)))
 
 
-def delete_collection(connection: Connection, collection_id: int) -> None:
-    """Deletes it with everything in it."""
-    held = select(documents.c.id).where(documents.c.collection_id == collection_id)
-    for document_id in connection.execute(held).scalars().all():
-        delete_document(connection, document_id)
+def delete_collection(connection: Connection, collection_id: int) -> bool:
+    """Deletes a collection that is empty, or is not there any more; False where there is a document in it."""
+    if connection.execute(select(documents.c.id).where(documents.c.collection_id == collection_id).limit(1)).first():
+        return False
     connection.execute(delete(collections).where(collections.c.id == collection_id))
+    return True
 
 
 def forget(connection: Connection, user_id: int) -> None:
-    """Deletes what a user who is deleted had for themselves. What they shared stays with those who use it."""
+    """Begins to delete what a user who is deleted had for themselves: from here on nobody sees it, and `unfinished`
+    and `abandoned` name it. What they shared stays with those who use it."""
     c = collections.c
     alone = (c.owner_id == user_id) & c.shared_with_all.is_(False) & c.project_id.is_(None)
-    for collection_id in connection.execute(select(c.id).where(alone)).scalars().all():
-        delete_collection(connection, collection_id)
+    held = select(documents.c.id).where(documents.c.collection_id.in_(select(c.id).where(alone)))
+    for document_id in connection.execute(held).scalars().all():
+        begin_to_delete(connection, document_id)
+
+
+def abandoned(connection: Connection) -> list[int]:
+    """Collections that nobody has any more."""
+    joined = select(collections.c.id).join(users, users.c.id == collections.c.owner_id)
+    return list(connection.execute(joined.where(_going())).scalars())
 
 
 def _check_name_is_free(connection: Connection, owner_id: int, name: str, own_id: int | None) -> None:
@@ -217,19 +233,22 @@ def _check_name_is_free(connection: Connection, owner_id: int, name: str, own_id
 
 _chunk_count = select(func.count()).select_from(chunks).where(chunks.c.document_id == documents.c.id).scalar_subquery()
 _SHOWN = (
-    *(column for column in documents.columns if column.name not in ("content", "content_hash", "project_id")),
+    *(column for column in documents.columns if column.name not in ("content", "content_hash", "project_id", "stage")),
     collections.c.name.label("collection"),
     collections.c.owner_id,
     _chunk_count.label("chunks"),
 )
 
 
-def add_document(connection: Connection, new: NewDocument, now: datetime) -> tuple[int, bool]:
-    """A document's id, and whether it is new: the same content is in a collection once, under its first title."""
+def begin_document(connection: Connection, new: NewDocument, now: datetime) -> tuple[int, bool]:
+    """A document's id, and whether it has yet to come: the same content is in a collection once, under its first title.
+
+    `add_chunks` brings it, also where somebody else has begun. Raises NotFound where the collection is gone.
+    """
     same = (documents.c.collection_id == new.collection_id) & (documents.c.content_hash == new.content_hash)
-    known = connection.execute(select(documents.c.id).where(same)).scalar()
+    known = connection.execute(select(documents.c.id, documents.c.stage).where(same)).first()
     if known is not None:
-        return known, False
+        return known[0], known[1] != HERE
     if connection.execute(select(collections.c.id).where(collections.c.id == new.collection_id)).first() is None:
         raise NotFound("The collection is gone.")
     values = {
@@ -243,27 +262,78 @@ def add_document(connection: Connection, new: NewDocument, now: datetime) -> tup
         "size_bytes": new.size_bytes,
         "project_id": new.project_id,
         "created_at": now,
+        "stage": COMING,
     }
     made = connection.execute(insert(documents).values(values)).inserted_primary_key
     assert made is not None
-    document_id: int = made[0]
-    if new.chunks:
+    return made[0], True
+
+
+def add_chunks(connection: Connection, document_id: int, title: str, content: str, new: Sequence[NewChunk]) -> bool:
+    """One step of bringing a document: its next chunks of all that are `new`; False once it is here.
+
+    Raises NotFound where it was deleted meanwhile.
+    """
+    stage = connection.execute(select(documents.c.stage).where(documents.c.id == document_id)).scalar()
+    if stage == HERE:
+        return False
+    if stage != COMING:
+        raise NotFound(f"The document {document_id} was deleted while it came.")
+    place = _chunks_there(connection, document_id)
+    step = new[place : place + STEP_CHUNKS]
+    if step:
         rows = [
-            {"document_id": document_id, "ordinal": place, "start": c.start, "end": c.end, "heading": c.heading}
-            for place, c in enumerate(new.chunks)
+            {"document_id": document_id, "ordinal": ordinal, "start": c.start, "end": c.end, "heading": c.heading}
+            for ordinal, c in enumerate(step, place)
         ]
         connection.execute(insert(chunks), rows)
-        ids = connection.execute(
-            select(chunks.c.id).where(chunks.c.document_id == document_id).order_by(chunks.c.ordinal)
-        ).scalars()
+        fresh = (chunks.c.document_id == document_id) & (chunks.c.ordinal >= place)
+        ids = connection.execute(select(chunks.c.id).where(fresh).order_by(chunks.c.ordinal)).scalars()
         fulltext.add(
             connection,
             (
-                (chunk_id, new.title, chunk.heading, new.content[chunk.start : chunk.end])
-                for chunk_id, chunk in zip(ids, new.chunks, strict=True)
+                (chunk_id, title, c.heading, words_of(content[c.start : c.end]) if c.words is None else c.words)
+                for chunk_id, c in zip(ids, step, strict=True)
             ),
         )
-    return document_id, True
+    if place + len(step) < len(new):
+        return True
+    connection.execute(update(documents).where(documents.c.id == document_id).values(stage=HERE))
+    return False
+
+
+def _chunks_there(connection: Connection, document_id: int) -> int:
+    last = connection.execute(select(func.max(chunks.c.ordinal)).where(chunks.c.document_id == document_id)).scalar()
+    return 0 if last is None else last + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A document that is coming or going."""
+
+    document_id: int
+    collection_id: int
+    is_going: bool
+
+
+def unfinished(connection: Connection) -> list[Unfinished]:
+    """What is under way, or was when its process ended."""
+    c = documents.c
+    rows = connection.execute(select(c.id, c.collection_id, c.stage).where(c.stage != HERE).order_by(c.id))
+    return [Unfinished(row[0], row[1], row[2] == GOING) for row in rows]
+
+
+def coming(connection: Connection, document_id: int) -> dict[str, Any] | None:
+    """Title, media type and content of a document that has yet to come."""
+    c = documents.c
+    statement = select(c.title, c.media_type, c.content).where(c.id == document_id, c.stage == COMING)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else dict(row)
+
+
+def documents_in(connection: Connection, collection_id: int) -> list[int]:
+    """The ids of a collection's documents, at whatever stage."""
+    return list(connection.execute(select(documents.c.id).where(documents.c.collection_id == collection_id)).scalars())
 
 
 def list_documents(
@@ -273,7 +343,7 @@ def list_documents(
     statement = (
         select(*_SHOWN)
         .join(collections, collections.c.id == documents.c.collection_id)
-        .where(_readable(reader))
+        .where(_readable(reader), documents.c.stage == HERE)
         .order_by(documents.c.id.desc())
         .limit(limit)
     )
@@ -290,7 +360,7 @@ def document(connection: Connection, reader: Reader, document_id: int) -> dict[s
         connection.execute(
             select(*_SHOWN, documents.c.content)
             .join(collections, collections.c.id == documents.c.collection_id)
-            .where(_readable(reader), documents.c.id == document_id)
+            .where(_readable(reader), documents.c.id == document_id, documents.c.stage == HERE)
         )
         .mappings()
         .first()
@@ -308,14 +378,31 @@ def chunks_of(connection: Connection, document_id: int) -> list[dict[str, Any]]:
     return [dict(row) for row in rows.mappings()]
 
 
-def delete_document(connection: Connection, document_id: int) -> list[int]:
-    """Deletes a document, its chunks, their words and vectors; returns the chunks' ids."""
-    ids = list(connection.execute(select(chunks.c.id).where(chunks.c.document_id == document_id)).scalars())
-    fulltext.remove(connection, ids)
-    held = select(chunks.c.id).where(chunks.c.document_id == document_id)
-    connection.execute(delete(embeddings).where(embeddings.c.chunk_id.in_(held)))
-    connection.execute(delete(chunks).where(chunks.c.document_id == document_id))
-    connection.execute(delete(documents).where(documents.c.id == document_id))
+def begin_to_delete(connection: Connection, document_id: int) -> None:
+    """From here on nobody sees the document, and its text is gone; `delete_chunks` takes away the rest."""
+    c = documents.c
+    values = {
+        "stage": GOING,
+        "title": "",
+        "source": "",
+        "metadata": "{}",
+        "content": "",
+        "content_hash": b"gone%28d" % document_id,  # so that the same content can come again at once
+    }
+    connection.execute(update(documents).where(c.id == document_id, c.stage != GOING).values(values))
+
+
+def delete_chunks(connection: Connection, document_id: int) -> list[int]:
+    """One step of taking a document away: some of its chunks with their words and vectors, whose ids are returned; none
+    once it is gone itself."""
+    first = select(chunks.c.id).where(chunks.c.document_id == document_id).limit(STEP_CHUNKS)
+    ids = list(connection.execute(first).scalars())
+    if ids:
+        fulltext.remove(connection, ids)
+        connection.execute(delete(embeddings).where(embeddings.c.chunk_id.in_(ids)))
+        connection.execute(delete(chunks).where(chunks.c.id.in_(ids)))
+    else:
+        connection.execute(delete(documents).where(documents.c.id == document_id, documents.c.stage == GOING))
     return ids
 
 
@@ -324,7 +411,9 @@ def passages(connection: Connection, chunk_ids: Sequence[int], collection_ids: S
     found: dict[int, Passage] = {}
     for begin in range(0, len(chunk_ids), _IN_LIST):
         wanted = and_(
-            chunks.c.id.in_(chunk_ids[begin : begin + _IN_LIST]), documents.c.collection_id.in_(collection_ids)
+            chunks.c.id.in_(chunk_ids[begin : begin + _IN_LIST]),
+            documents.c.collection_id.in_(collection_ids),
+            documents.c.stage == HERE,
         )
         for passage in _passages(connection, wanted):
             found[passage.chunk_id] = passage
@@ -397,7 +486,7 @@ def unembedded(connection: Connection, default_model: str | None, after: int, li
             select(*_PASSAGE, model.label("model"), collections.c.owner_id, documents.c.project_id)
             .join(documents, documents.c.id == chunks.c.document_id)
             .join(collections, collections.c.id == documents.c.collection_id)
-            .where(chunks.c.id > after, _lacks(model))
+            .where(chunks.c.id > after, _lacks(model), documents.c.stage == HERE)
             .order_by(chunks.c.id)
             .limit(limit)
         ).mappings()
@@ -475,7 +564,7 @@ def count_chunks(connection: Connection, collection_ids: Some[int], default_mode
         select(c.embedding_model, c.dimension, lacks, func.count())
         .join(documents, documents.c.id == c.document_id)
         .join(collections, collections.c.id == documents.c.collection_id)
-        .where(documents.c.collection_id.in_(collection_ids))
+        .where(documents.c.collection_id.in_(collection_ids), documents.c.stage == HERE)
         .group_by(c.embedding_model, c.dimension, lacks)
         .order_by(c.embedding_model, c.dimension)
     )

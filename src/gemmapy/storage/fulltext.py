@@ -12,18 +12,14 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection
 
 from gemmapy.storage.engine import scan
+from gemmapy.storage.tables import HERE
+from gemmapy.storage.words import WORD, spread, words_of
 
 QUESTION_WORDS = 64
 """More words of a question are not looked for: a page pasted as a question would be slow, and match everything."""
 TABLE = "chunk_words"
 _WEIGHTS = "2.0, 1.5, 1.0"
 _TIDY_PAGES = 64
-# Scripts without spaces between words: each character is a word, and a question's run of them is a phrase.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
-_IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
 
 # What a question is put with and not about: in passages such words are rare or everywhere, and either way they mislead.
@@ -39,22 +35,17 @@ _FUNCTION_WORDS = frozenset(
 )
 
 
-def words_of(text: str) -> str:
-    """A text as it is indexed: its words, separated by spaces."""
-    return " ".join(_spread(word) for word in _WORD.findall(text))
-
-
 def question_of(text: str) -> str | None:
     """What is looked for: any of the question's words, English function words only where there are no others; None
     where it has none at all."""
-    words = list(dict.fromkeys(word.lower() for word in _WORD.findall(text)))
+    words = list(dict.fromkeys(word.lower() for word in WORD.findall(text)))
     telling = [word for word in words if word not in _FUNCTION_WORDS] or words
-    return " OR ".join(f'"{_spread(word)}"' for word in telling[:QUESTION_WORDS]) or None
+    return " OR ".join(f'"{spread(word)}"' for word in telling[:QUESTION_WORDS]) or None
 
 
 def add(connection: Connection, rows: Iterable[tuple[int, str, str, str]]) -> None:
-    """Puts chunks in: id, title, heading, text."""
-    given = [(chunk_id, words_of(t), words_of(h), words_of(b)) for chunk_id, t, h, b in rows]
+    """Puts chunks in: id, title, heading, and the text's words as `words_of` has them."""
+    given = [(chunk_id, words_of(title), words_of(heading), words) for chunk_id, title, heading, words in rows]
     if given:
         connection.exec_driver_sql(f"INSERT INTO {TABLE} (rowid, title, heading, body) VALUES (?, ?, ?, ?)", given)  # noqa: S608
 
@@ -77,9 +68,10 @@ def matches(
     statement = (
         f"SELECT chunks.id, -bm25({TABLE}, {_WEIGHTS}) AS score FROM {TABLE}"  # noqa: S608 - only names and marks
         f" JOIN chunks ON chunks.id = {TABLE}.rowid JOIN documents ON documents.id = chunks.document_id"
-        f" WHERE {TABLE} MATCH ? AND documents.collection_id IN ({marks}) ORDER BY score DESC, chunks.id LIMIT ?"
+        f" WHERE {TABLE} MATCH ? AND documents.stage = ? AND documents.collection_id IN ({marks})"
+        " ORDER BY score DESC, chunks.id LIMIT ?"
     )
-    rows = connection.exec_driver_sql(statement, (wanted, *collection_ids, limit))
+    rows = connection.exec_driver_sql(statement, (wanted, HERE, *collection_ids, limit))
     return [(row[0], row[1]) for row in rows]
 
 
@@ -97,7 +89,3 @@ def tidy(connection: Connection, *, first: bool) -> bool:
 
 def _changes(connection: Connection) -> int:
     return next(scan(connection, "SELECT total_changes()"))[0]
-
-
-def _spread(word: str) -> str:
-    return " ".join(word) if _IS_UNSPACED.match(word) else word

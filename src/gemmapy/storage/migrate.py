@@ -20,7 +20,7 @@ from gemmapy.storage import rollups
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
+HEAD = "0009"
 _log = structlog.stdlib.get_logger()
 
 

@@ -418,6 +418,9 @@ revisions = Table(
     Column("revision", Integer, nullable=False),
 )
 
+COMING, HERE, GOING = "coming", "here", "going"
+"""Stages of a document."""
+
 # Documents. Their full text is in `chunk_words`, which each engine makes in its own way (fulltext.py).
 
 collections = Table(
@@ -448,8 +451,11 @@ documents = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("project_id", _Id),  # who pays for its embedding
     Column("created_at", UtcTime, nullable=False, server_default=_now),
+    # A large one comes and goes in many small transactions; only what is here is shown to anybody.
+    Column("stage", String, nullable=False, server_default=text("'here'")),
     sqlite_autoincrement=True,
 )
+Index("idx_documents_unfinished", documents.c.stage, sqlite_where=documents.c.stage != HERE)
 Index("idx_documents_content", documents.c.collection_id, documents.c.content_hash, unique=True)
 
 chunks = Table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sqlite3
 from contextlib import closing
 
@@ -12,7 +14,8 @@ from tests.support.clock import FixedClock
 
 from gemmapy.core.errors import InvalidRequest, NotFound
 from gemmapy.storage import documents, fulltext, people
-from gemmapy.storage.documents import Embedded, NewChunk, NewDocument, Reader
+from gemmapy.storage.documents import STEP_CHUNKS, Embedded, NewDocument, Reader
+from gemmapy.storage.pieces import NewChunk
 from gemmapy.storage.store import Store
 
 ADA, BOB = Reader(1), Reader(2)
@@ -20,16 +23,33 @@ ADA, BOB = Reader(1), Reader(2)
 
 def add(store: Store, content: str, *, user_id: int = 1, title: str = "T", collection_id: int | None = None) -> int:
     """A document of one chunk in the user's default collection; its id."""
+    document_id = begin(store, content, user_id=user_id, title=title, collection_id=collection_id)
+    while bring(store, document_id, content, [NewChunk(0, len(content), "")], title):
+        pass
+    return document_id
+
+
+def begin(store: Store, content: str, *, user_id: int = 1, title: str = "T", collection_id: int | None = None) -> int:
     now = store.clock.now()
 
     def write(connection):  # pyright: ignore
         place = collection_id or documents.default_collection(connection, user_id, now)
-        new = NewDocument(
-            place, title, "", "text/plain", {}, content, content.encode()[:32], 1, None, [NewChunk(0, len(content), "")]
-        )
-        return documents.add_document(connection, new, now)[0]
+        new = NewDocument(place, title, "", "text/plain", {}, content, content.encode()[:32], 1, None)
+        return documents.begin_document(connection, new, now)[0]
 
     return store.write(write)
+
+
+def bring(store: Store, document_id: int, content: str, chunks: list[NewChunk], title: str = "T") -> bool:
+    return store.write(lambda c: documents.add_chunks(c, document_id, title, content, chunks))
+
+
+def take_away(store: Store, document_id: int) -> list[int]:
+    store.write(lambda c: documents.begin_to_delete(c, document_id))
+    gone: list[int] = []
+    while step := store.write(lambda c: documents.delete_chunks(c, document_id)):
+        gone += step
+    return gone
 
 
 def looked_up(store: Store, question: str, reader: Reader = ADA) -> list[str]:
@@ -126,6 +146,70 @@ def test_the_same_content_is_in_a_collection_once(store: Store) -> None:
     assert add(store, "same", user_id=2) == 2
 
 
+LONG = " ".join(f"heron number {number}." for number in range(1_000))
+PIECES = [NewChunk(start, min(start + 60, len(LONG)), "") for start in range(0, len(LONG), 60)]
+
+
+def test_a_document_comes_and_goes_in_steps_and_is_seen_whole_or_not_at_all(store: Store) -> None:
+    document_id = begin(store, LONG)
+    place = 1
+
+    def chunks() -> int:
+        with store.read() as connection:
+            return connection.exec_driver_sql("SELECT count(*) FROM chunk_words").scalar_one()
+
+    def is_seen() -> bool:
+        with store.read() as connection:
+            listed = documents.list_documents(connection, ADA, None, 10, None)
+            counted = documents.count_chunks(connection, [place], "m")
+            waiting = documents.unembedded(connection, "m", 0, 10)
+            held = documents.list_collections(connection, ADA)[0]["documents"]
+            with contextlib.suppress(NotFound):
+                documents.document(connection, ADA, document_id)
+                listed.append({})
+        seen = {bool(listed), bool(counted), bool(waiting), bool(held), bool(looked_up(store, "heron"))}
+        assert len(seen) == 1
+        assert len(listed) in (0, 2)
+        return bool(listed)
+
+    sizes = [0]
+    more = True
+    while more:
+        assert not is_seen()
+        more = bring(store, document_id, LONG, PIECES)
+        sizes.append(chunks())
+    assert is_seen()
+    assert sizes[-1] == len(PIECES)
+    assert max(after - before for before, after in itertools.pairwise(sizes)) == STEP_CHUNKS
+    store.write(lambda c: documents.begin_to_delete(c, document_id))
+    assert not is_seen()
+    assert begin(store, LONG) != document_id, "the same can come again while the old one goes"
+    while store.write(lambda c: documents.delete_chunks(c, document_id)):
+        sizes.append(chunks())
+    assert sizes[-1] == 0
+
+
+def test_two_who_bring_the_same_at_once_bring_it_once(store: Store) -> None:
+    first, second = begin(store, LONG), begin(store, LONG)
+    assert first == second
+    while bring(store, first, LONG, PIECES) and bring(store, second, LONG, list(PIECES)):
+        pass
+    assert not bring(store, first, LONG, PIECES)
+    with store.read() as connection:
+        there = documents.chunks_of(connection, first)
+        assert [(chunk["start"], chunk["end"]) for chunk in there] == [(p.start, p.end) for p in PIECES]
+        assert connection.exec_driver_sql("SELECT count(*) FROM chunk_words").scalar_one() == len(PIECES)
+
+
+def test_what_is_deleted_while_it_comes_does_not_come_back(store: Store) -> None:
+    document_id = begin(store, LONG)
+    bring(store, document_id, LONG, PIECES)
+    take_away(store, document_id)
+    with pytest.raises(NotFound, match="deleted while it came"):
+        bring(store, document_id, LONG, PIECES)
+    assert looked_up(store, "heron") == []
+
+
 def test_a_deleted_document_leaves_nothing_in_the_file(store: Store) -> None:
     secret = "xylotwaddle zanzibarquux "
     document_id = add(store, secret * 30, title="mumblecrumpet")
@@ -137,7 +221,7 @@ def test_a_deleted_document_leaves_nothing_in_the_file(store: Store) -> None:
     store.write(lambda c: documents.save_embeddings(c, [Embedded(chunk_id, "m", 4, vector)]))
     traces = (b"xylotwaddl", b"zanzibarquux", b"mumblecrumpet", vector)
     assert all(trace in _file(store) for trace in traces)
-    assert store.write(lambda c: documents.delete_document(c, document_id)) == [chunk_id]
+    assert take_away(store, document_id) == [chunk_id]
     first = True
     while store.write(lambda c, f=first: fulltext.tidy(c, first=f)):
         first = False
@@ -160,6 +244,15 @@ def test_a_deleted_user_takes_along_what_was_theirs_alone(store: Store, clock: F
     with store.read() as connection:
         left = documents.list_collections(connection, None)
         assert [(entry["name"], entry["owner"], entry["documents"]) for entry in left] == [("all", None, 1)]
+        unfinished, abandoned = documents.unfinished(connection), documents.abandoned(connection)
+        text = connection.exec_driver_sql("SELECT content FROM documents WHERE id = 2").scalar_one()
+    assert [(entry.document_id, entry.is_going, text) for entry in unfinished] == [(2, True, "")]
+    take_away(store, 2)
+    for collection_id in abandoned:
+        assert store.write(lambda c, i=collection_id: documents.delete_collection(c, i))
+    with store.read() as connection:
+        assert documents.abandoned(connection) == documents.unfinished(connection) == []
+        assert connection.exec_driver_sql("SELECT count(*) FROM collections").scalar_one() == 1
         assert connection.exec_driver_sql("SELECT count(*) FROM chunk_words").scalar_one() == 1
 
 
