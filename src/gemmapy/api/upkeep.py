@@ -90,7 +90,7 @@ class UpstreamAttempts(TypedDict):
 
 class AttemptStats(TypedDict):
     """`requests` were sent to an upstream, `recovered` of them answered after a retry or by another model
-    (`fallbacks`), `exhausted` failed all the same."""
+    (`fallbacks`), `exhausted` failed all the same. `chains` are the operator's: which models take another's place."""
 
     requests: int
     attempts: int
@@ -98,6 +98,7 @@ class AttemptStats(TypedDict):
     fallbacks: int
     recovered: int
     exhausted: int
+    chains: dict[str, list[str]]
     upstreams: list[UpstreamAttempts]
 
 
@@ -228,6 +229,7 @@ async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG0
         fallbacks=stats.fallbacks,
         recovered=stats.recovered,
         exhausted=stats.exhausted,
+        chains={model: list(others) for model, others in use.settings.fallbacks.items()},
         upstreams=[
             UpstreamAttempts(
                 name=upstream.name,

@@ -75,9 +75,9 @@ class Catalogue:
         return list(seen.values())
 
     def states(self) -> list[dict[str, Any]]:
-        """Each upstream's name, kind, whether it answers, why not, how many models it has, how many requests are under
-        way there, how many places it has (None: any number), how many wait for one, and whether its breaker lets
-        requests through."""
+        """Each upstream's name, kind, whether it answers, why not, how many models it has and which, how many requests
+        are under way there, how many places it has (None: any number), how many wait for one, and whether its breaker
+        lets requests through."""
         now_ns = self._clock.monotonic_ns()
         return [
             {
@@ -86,6 +86,7 @@ class Catalogue:
                 "reachable": shelf.trouble is None,
                 "trouble": shelf.trouble,
                 "models": len(shelf.models),
+                "model_names": sorted(shelf.models),
                 "in_flight": shelf.upstream.health.in_flight,
                 "places": shelf.upstream.places.count,
                 "waiting": shelf.upstream.places.waiting,

@@ -1,4 +1,4 @@
-// The public API over fetch: JSON in and out, the CSRF header, and errors that say what to do.
+// The public API over fetch: JSON (or a form with a file) in, JSON out, the CSRF header, and errors that say what to do.
 // The page lives at the gateway's base path, so the API is found from the page's own address.
 import { observable } from "./observable.js";
 
@@ -41,12 +41,13 @@ function address(path, query) {
 export async function send(method, path, { query, body, signal } = {}) {
   const headers = { Accept: "application/json" };
   if (method !== "GET" && doors.csrf) headers["X-CSRF-Token"] = doors.csrf;
-  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const isForm = body instanceof FormData; // the browser names its kind, with the boundary
+  if (body !== undefined && !isForm) headers["Content-Type"] = "application/json";
   let response;
   try {
     response = await fetch(address(path, query), {
       method, headers, signal, credentials: "same-origin", cache: "no-store",
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined || isForm ? body : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -6,6 +6,7 @@ import { fixed } from "../core/question.js";
 import { href } from "../core/route.js";
 import { session } from "../core/session.js";
 import { html } from "../core/view.js";
+import { Attempts } from "./attempts.js";
 import { Bars } from "./bars.js";
 import { Code, CopyButton } from "./code.js";
 import { Dialog } from "./dialog.js";
@@ -33,6 +34,7 @@ function Told({ request: r, zone, again }) {
     </div>
     ${r.error_message && html`<div class="notice ${r.error ? "bad" : "warn"}"><div><b>${r.error_code?.replaceAll("_", " ") ?? `Status ${r.status}`}</b> ${r.error_message}</div></div>`}
     <section class="stack"><h3>Time</h3><${Waterfall} request=${r} /></section>
+    ${r.attempt_log?.length > 0 && html`<section class="stack"><h3>Attempts</h3><${Attempts} request=${r} /></section>`}
     <div class="pair">
       <section class="stack"><h3>Tokens${r.estimated && r.total_tokens !== null ? html` <span class="badge warn">estimated</span>` : ""}</h3>
         <dl class="facts">
