@@ -29,6 +29,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.__main__ import memory_mib
+from gemmapy.api.server import raise_file_limit
 
 TAGS = b'{"models":[{"name":"llama3","model":"llama3"}]}'
 ANSWER = json.dumps(
@@ -184,6 +185,20 @@ async def _stall(port: int, key: str, until: float) -> None:
             await asyncio.sleep(PAUSE_S)
 
 
+async def _idle(port: int, number: int, pid: int, polite: Client) -> None:
+    """Opens connections that send nothing, and asks among them."""
+    before, opened = memory_mib(pid), []
+    for _ in range(number):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        opened.append(writer)
+    status, took_s, _ = await polite.ask(polite.request("POST", "/api/generate", json.dumps(ASK).encode()))
+    print(
+        f"{number} idle connections: {before} -> {memory_mib(pid)} MiB; {status} in {took_s * 1000:.0f} ms among them"
+    )
+    for writer in opened:
+        writer.close()
+
+
 async def _watch(pid: int, memory: list[tuple[float, int]], began: float, until: float) -> None:
     while time.monotonic() < until:
         memory.append((time.monotonic() - began, memory_mib(pid)))
@@ -239,6 +254,9 @@ async def _main(asked: argparse.Namespace) -> None:
         alone = Seen()
         await _polite(Client(own, polite), alone, time.monotonic() + 3)
         print(alone.row("alone"))
+        if asked.idle:
+            raise_file_limit(2 * asked.idle + 1024)
+            await _idle(own, asked.idle, process.pid, Client(own, polite))
         began = time.monotonic()
         until = began + asked.seconds
         seen = {name: Seen() for name in ("flood", "polite", "health", "readyz", "dashboard")}
@@ -267,6 +285,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="how long the flood lasts (default: 20)")
     parser.add_argument("--connections", type=int, default=200, help="of the flood (default: 200)")
     parser.add_argument("--stalled", type=int, default=20, help="clients that stall (default: 20)")
+    parser.add_argument("--idle", type=int, default=0, help="connections that send nothing, before it (default: 0)")
     parser.add_argument("--places", type=int, default=4, help="the upstream's (default: 4)")
     parser.add_argument("--takes", type=float, default=0.2, help="seconds for each request there (default: 0.2)")
     parser.add_argument("--wait", type=float, default=5, help="queue_wait_s (default: 5)")

@@ -25,7 +25,6 @@ from heapq import heapify, heappop, heappush
 
 from gemmapy.core.errors import LimitReached, Overloaded
 
-_NS = 1_000_000_000
 _WEIGHT_OF_NEWEST = 0.1
 """In the running mean of how long a place is held."""
 _LINES_LOOKED_AT = 64
