@@ -392,7 +392,10 @@ def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
     places = _places(chosen, settings)
     if chosen.kind != "llamacpp":
         dialects = frozenset(chosen.dialects or ())
-        return Upstream(chosen.name, chosen.kind, chosen.address, key, dialects, health=health, places=places)
+        asks = chosen.kind == "openai" and chosen.places is None and settings.places is None
+        return Upstream(
+            chosen.name, chosen.kind, chosen.address, key, dialects, health=health, places=places, asks_slots=asks
+        )
     defaults = LlamaCppSettings()
     embedded = EmbeddedServer(
         LlamaCppSettings(

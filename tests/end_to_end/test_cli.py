@@ -245,6 +245,7 @@ def test_doctor_finds_nothing_where_all_is_well(running: RunningGateway, ollama:
     said = run("doctor", "--data", data, cwd=Path(data), GEMMAPY_UPSTREAMS=f"ollama={ollama.url}", GEMMAPY_PORT="0")
     assert "All is well" in said
     assert "1 models, among them llama3" in said
+    assert "it has no places" in said
 
 
 def test_doctor_says_what_is_wrong_and_how_to_mend_it(

@@ -84,6 +84,16 @@ def test_requests_wait_for_a_place_and_the_row_says_how_long(tmp_path: Path, oll
     assert (places(running).taken, places(running).waiting) == (0, 0)
 
 
+def test_a_server_that_says_its_slots_has_as_many_places(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    with gateway(tmp_path / "mute", f"llama:openai={ollama.url}/v1") as running:
+        assert places(running).count is None, "it does not say"
+    ollama.on("/props", whole({"total_slots": 3, "model_path": "x.gguf"}))
+    with gateway(tmp_path / "d", f"llama:openai={ollama.url}/v1") as running:
+        until(lambda: places(running).count == 3)
+    with gateway(tmp_path / "told", f"llama:openai={ollama.url}/v1", places=5) as running:
+        assert places(running).count == 5, "the operator knows better"
+
+
 def test_one_callers_flood_lets_another_through_with_the_next_place(tmp_path: Path, ollama: ScriptedUpstream) -> None:
     door = Door(ollama)
     with gateway(tmp_path / "d", f"ollama={ollama.url}", places=2) as running, ThreadPoolExecutor(40) as pool:

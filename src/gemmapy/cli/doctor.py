@@ -136,16 +136,16 @@ async def _upstreams(settings: Settings) -> list[Finding]:
     transport = Transport(Limits(connect_s=3, first_byte_s=5, idle_s=5))
     try:
         if settings.upstreams:
-            return [await _upstream(chosen, transport) for chosen in settings.upstreams]
-        ollama = await _upstream(UpstreamSettings(kind="ollama", name="ollama"), transport)
+            return [await _upstream(chosen, settings, transport) for chosen in settings.upstreams]
+        ollama = await _upstream(UpstreamSettings(kind="ollama", name="ollama"), settings, transport)
         if ollama.is_well or not llamacpp.available():
             return [ollama]
-        return [await _upstream(UpstreamSettings(kind="llamacpp", name="llamacpp"), transport)]
+        return [await _upstream(UpstreamSettings(kind="llamacpp", name="llamacpp"), settings, transport)]
     finally:
         await transport.close()
 
 
-async def _upstream(chosen: UpstreamSettings, transport: Transport) -> Finding:
+async def _upstream(chosen: UpstreamSettings, settings: Settings, transport: Transport) -> Finding:
     what = f"upstream {chosen.name}"
     if chosen.kind == "llamacpp":
         if not llamacpp.available():
@@ -164,4 +164,7 @@ async def _upstream(chosen: UpstreamSettings, transport: Transport) -> Finding:
         return Finding(what, True, f"{chosen.address} answers; it does not list its models")
     if not models:
         return Finding(what, False, f"{chosen.address} answers, but has no model", "Get one: ollama pull llama3")
-    return Finding(what, True, f"{chosen.address} answers; {len(models)} models, among them {next(iter(models))}")
+    said = f"{chosen.address} answers; {len(models)} models, among them {next(iter(models))}"
+    if chosen.places is None and settings.places is None and chosen.kind == "ollama":
+        said += "; it has no places, so requests wait inside of it, first come first served (docs/limits.md)"
+    return Finding(what, True, said)

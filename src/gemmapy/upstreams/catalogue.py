@@ -182,6 +182,9 @@ class Catalogue:
                 _log.warning("an upstream does not answer", upstream=shelf.upstream.name, reason=error.message)
             shelf.trouble = error.message
         else:
+            if shelf.trouble is not None and shelf.upstream.asks_slots:
+                slots = await shelf.upstream.slots(self._transport)
+                shelf.upstream.places.resize(slots, self._clock.monotonic_ns())
             if shelf.trouble is not None and shelf.asked:
                 _log.info("an upstream answers again", upstream=shelf.upstream.name)
             shelf.trouble = None

@@ -12,7 +12,7 @@ do not say how long a model takes, and have to be guessed beforehand. While nobo
 
 A place that nobody waits for takes over who waits in front of another upstream and may come here as well.
 
-Invariant: `taken` never exceeds `count`, and while anybody waits no place is free that they could have.
+Invariant: no place is given while `count` are taken, and while anybody waits no place is free that they could have.
 """
 
 from __future__ import annotations
@@ -185,6 +185,13 @@ class Places:
                 self._grant(now_ns)
             if not self.waiting and self.others and self.works(now_ns):
                 self._take_over(now_ns)
+        self._forget()
+
+    def resize(self, count: int | None, now_ns: int) -> None:
+        """It has so many places from now on. Those that are taken beyond it are not given again."""
+        self.count = count
+        while self.waiting and self.has_room:
+            self._grant(now_ns)
         self._forget()
 
     def wait_s(self, caller: Hashable, weight: float) -> float | None:

@@ -35,6 +35,8 @@ class Upstream:
     """False once it has refused a stream for `stream_options`, which it does not know."""
     health: Health = field(default_factory=Health)
     places: Places = field(default_factory=Places)
+    asks_slots: bool = False
+    """Whether it has as many places as it says by itself, if it does."""
 
     def __post_init__(self) -> None:
         if not self.dialects:
@@ -95,6 +97,25 @@ class Upstream:
             raise UpstreamError(f"{self.title} answered {answer.status} when asked for its models.")
         return _models(body, self.kind)
 
+    async def slots(self, transport: Transport) -> int | None:
+        """How many requests it works on at once, as llama.cpp's server says; None where it does not."""
+        try:
+            answer = await transport.send(
+                "GET",
+                self.address("/props"),
+                [*self.headers(), ("Accept", "application/json"), ("Accept-Encoding", "identity")],
+                where=self.title,
+                first_byte_s=LIST_TIMEOUT_S,
+            )
+            try:
+                body = await answer.read(LIST_LIMIT)
+            finally:
+                answer.close()
+            said = msgspec.json.decode(body, type=_Props)
+        except (UpstreamError, msgspec.DecodeError):
+            return None
+        return said.total_slots if answer.status == 200 and said.total_slots and said.total_slots > 0 else None
+
 
 def _models(body: bytes, kind: str) -> Mapping[str, dict[str, Any]] | None:
     """Reads Ollama's `{"models": [{"name"}]}` and OpenAI's `{"data": [{"id"}]}`; None for anything else."""
@@ -111,6 +132,10 @@ def _models(body: bytes, kind: str) -> Mapping[str, dict[str, Any]] | None:
         if isinstance(name, str) and name:
             named[name] = entry
     return named
+
+
+class _Props(msgspec.Struct):
+    total_slots: int | None = None
 
 
 class _Listed(msgspec.Struct):

@@ -190,6 +190,22 @@ def test_callers_without_end_who_come_and_leave_take_no_memory() -> None:
     assert len(places._next) < 300  # pyright: ignore[reportPrivateUsage]
 
 
+def test_a_number_of_places_that_changes_holds_from_then_on() -> None:
+    places = Places(None)
+    held = [places.ask("ada", 1, 0) for _ in range(3)]
+    places.resize(2, 0)
+    waiting = [places.ask("ada", 1, 0) for _ in range(3)]
+    held[0].give_back(S)
+    assert [place.is_waiting for place in waiting] == [True, True, True]
+    held[1].give_back(S)
+    assert [place.is_waiting for place in waiting] == [False, True, True]
+    places.resize(3, S)
+    assert [place.is_waiting for place in waiting] == [False, False, True]
+    places.resize(None, S)
+    assert not any(place.is_waiting for place in waiting)
+    assert (places.taken, places.waiting) == (4, 0)
+
+
 def test_a_place_that_nobody_waits_for_goes_to_who_waits_elsewhere_and_may_come() -> None:
     a, b = Places(1), Places(1)
     a.others, b.others = [b], [a]
