@@ -16,9 +16,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
-
 from benchmarks.__main__ import gateway, upstream
+from gemmapy.upstreams.frames import SseDecoder, sse_data
+from gemmapy.upstreams.transport import Headers, Limits, Transport
 
 LISTENERS = (0, 1, 20)
 
@@ -29,43 +29,53 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def listen(session: aiohttp.ClientSession, url: str, seen: dict[str, float]) -> None:
+async def listen(transport: Transport, url: str, headers: Headers, seen: dict[str, float]) -> None:
     """Reads a stream and notes when each request was on it."""
-    async with session.get(f"{url}/api/live", timeout=aiohttp.ClientTimeout(total=None)) as answer:
-        async for line in answer.content:
-            if line.startswith(b"data: ") and b'"requests":[' in line:
-                for entry in json.loads(line[6:])["requests"]:
-                    seen.setdefault(entry["request_id"], time.perf_counter())
+    answer = await transport.send("GET", f"{url}/api/live", headers)
+    decoder = SseDecoder()
+    try:
+        async for data in answer.chunks():
+            for event in decoder.feed(data):
+                said = sse_data(event)
+                if said is not None and b'"requests":[' in said:
+                    for entry in json.loads(said)["requests"]:
+                        seen.setdefault(entry["request_id"], time.perf_counter())
+    finally:
+        answer.close()
 
 
-async def ask(session: aiohttp.ClientSession, url: str, done: dict[str, float]) -> None:
+async def ask(transport: Transport, url: str, headers: Headers, done: dict[str, float]) -> None:
     body = {"model": "llama3", "prompt": "Why is the sky blue?", "stream": False}
-    async with session.post(f"{url}/api/generate", json=body) as answer:
-        await answer.read()
-        done[answer.headers["X-Request-Id"]] = time.perf_counter()
+    answer = await transport.send("POST", f"{url}/api/generate", headers, json.dumps(body).encode())
+    await answer.read(1_000_000)
+    done[answer.header("X-Request-Id") or ""] = time.perf_counter()
+    answer.close()
 
 
 async def measure(
     port: int, key: str, pid: int, listeners: int, rate: int, seconds: float
 ) -> tuple[float, list[float]]:
     """Milliseconds of processor time a second, and how long after its answer each request was on the stream, in ms."""
-    url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}
+    url, headers = f"http://127.0.0.1:{port}", [("Authorization", f"Bearer {key}")]
     seen: dict[str, float] = {}
     done: dict[str, float] = {}
-    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
-        streams = [asyncio.create_task(listen(session, url, seen)) for _ in range(listeners)]
+    transport = Transport(Limits())
+    try:
+        streams = [asyncio.create_task(listen(transport, url, headers, seen)) for _ in range(listeners)]
         await asyncio.sleep(1)
         began, before = time.perf_counter(), cpu_s(pid)
         asking: list[asyncio.Task[None]] = []
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            asking.append(asyncio.create_task(ask(session, url, done)))
+            asking.append(asyncio.create_task(ask(transport, url, headers, done)))
         await asyncio.gather(*asking)
         used = (cpu_s(pid) - before) / (time.perf_counter() - began)
         await asyncio.sleep(0.6)
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
+    finally:
+        await transport.close()
     return used * 1000, [(seen[name] - at) * 1000 for name, at in done.items() if name in seen]
 
 

@@ -67,5 +67,5 @@ def configure(level: str = "info", form: Literal["auto", "console", "json"] = "a
     root.setLevel(level.upper())
     # Routine talk of libraries: uvicorn's access log holds whole URLs, keys in paths included.
     logging.getLogger("uvicorn.access").disabled = True
-    for noisy in ("uvicorn", "uvicorn.error", "alembic", "asyncio", "aiohttp"):
+    for noisy in ("uvicorn", "uvicorn.error", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -6,15 +6,19 @@ So that the demo needs no model and no network: each machine of the team is a pa
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import web
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
+from gemmapy.api.server import Server, listen
 from gemmapy.demo.team import MODELS, Model
 
 PIECE_S = 0.08
@@ -39,61 +43,62 @@ class DemoModels:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
         self._by_name = {model.name: model for model in MODELS}
-        app = web.Application()
-        app.router.add_get("/{machine}/api/tags", self._tags)
-        app.router.add_get("/{machine}/api/ps", self._tags)
-        app.router.add_get("/{machine}/api/version", self._version)
-        app.router.add_post("/{machine}/api/show", self._show)
-        app.router.add_post("/{machine}/api/chat", self._answer)
-        app.router.add_post("/{machine}/api/generate", self._answer)
-        app.router.add_post("/{machine}/api/embed", self._embed)
-        self._runner = web.AppRunner(app, access_log=None)
+        app = Starlette(
+            routes=[
+                Route("/{machine}/api/tags", self._tags),
+                Route("/{machine}/api/ps", self._tags),
+                Route("/{machine}/api/version", self._version),
+                Route("/{machine}/api/show", self._show, methods=["POST"]),
+                Route("/{machine}/api/chat", self._answer, methods=["POST"]),
+                Route("/{machine}/api/generate", self._answer, methods=["POST"]),
+                Route("/{machine}/api/embed", self._embed, methods=["POST"]),
+            ]
+        )
+        self._server = Server(uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False))
         self.port = 0
 
     async def __aenter__(self) -> DemoModels:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.5)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        listening = listen("127.0.0.1", 0)
+        self.port = listening.getsockname()[1]
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        self._server.should_exit = self._server.force_exit = True  # what is being answered is a demo's
+        await self._serving
 
     def url(self, machine: str) -> str:
         """Where a machine of the team stands."""
         return f"http://127.0.0.1:{self.port}/{machine}"
 
-    async def _tags(self, request: web.Request) -> web.Response:
-        machine = request.match_info["machine"]
+    async def _tags(self, request: Request) -> Response:
+        machine = request.path_params["machine"]
         there = [model.name for model in MODELS if model.upstream == machine]
-        return web.json_response(
-            {"models": [{"name": n, "model": n, "size": 4_700_000_000, "digest": n} for n in there]}
-        )
+        return JSONResponse({"models": [{"name": n, "model": n, "size": 4_700_000_000, "digest": n} for n in there]})
 
-    async def _version(self, _request: web.Request) -> web.Response:
-        return web.json_response({"version": "0.30.0"})
+    async def _version(self, _request: Request) -> Response:
+        return JSONResponse({"version": "0.30.0"})
 
-    async def _show(self, request: web.Request) -> web.Response:
+    async def _show(self, request: Request) -> Response:
         asked = await request.json()
-        return web.json_response({"details": {"family": "demo"}, "model_info": {}, "model": asked.get("model")})
+        return JSONResponse({"details": {"family": "demo"}, "model_info": {}, "model": asked.get("model")})
 
-    async def _embed(self, request: web.Request) -> web.Response:
+    async def _embed(self, request: Request) -> Response:
         asked = await request.json()
         texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
         count = sum(len(str(text).split()) for text in texts)
         await asyncio.sleep(0.02 + count / 9000)
         vectors = [[round(self._chance.uniform(-1, 1), 4) for _ in range(8)] for _ in texts]
-        return web.json_response({"model": asked["model"], "embeddings": vectors, "prompt_eval_count": max(1, count)})
+        return JSONResponse({"model": asked["model"], "embeddings": vectors, "prompt_eval_count": max(1, count)})
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> Response:
         asked: dict[str, Any] = await request.json()
         model = self._by_name.get(asked.get("model", ""))
         if model is None:
-            return web.json_response({"error": f"model '{asked.get('model')}' not found"}, status=404)
+            return JSONResponse({"error": f"model '{asked.get('model')}' not found"}, 404)
         if self._chance.random() < FAILING:
-            return web.json_response({"error": "llama runner process has terminated: CUDA error"}, status=500)
-        is_chat = request.path.endswith("/chat")
+            return JSONResponse({"error": "llama runner process has terminated: CUDA error"}, 500)
+        is_chat = request.url.path.endswith("/chat")
         prompt = _prompt_tokens(asked)
         prompt_s = prompt / model.prompt_tokens_per_second
         await asyncio.sleep(0.03 + prompt_s)
@@ -112,16 +117,15 @@ class DemoModels:
         }
         if asked.get("stream") is False:
             await asyncio.sleep(len(words) / pace)
-            return web.json_response({**head, **_said(is_chat, " ".join(words)), **end})
-        answer = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await answer.prepare(request)
-        with contextlib.suppress(ConnectionResetError):  # a client that left, and the gateway with it
+            return JSONResponse({**head, **_said(is_chat, " ".join(words)), **end})
+
+        async def lines() -> AsyncIterator[bytes]:
             for piece in _pieces(words, max(1, round(pace * PIECE_S))):
-                await answer.write(_line({**head, **_said(is_chat, piece), "done": False}))
+                yield _line({**head, **_said(is_chat, piece), "done": False})
                 await asyncio.sleep(PIECE_S)
-            await answer.write(_line({**head, **_said(is_chat, ""), **end}))
-            await answer.write_eof()
-        return answer
+            yield _line({**head, **_said(is_chat, ""), **end})
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     def _words(self, model: Model, asked: dict[str, Any]) -> list[str]:
         options: Any = asked.get("options") or {}

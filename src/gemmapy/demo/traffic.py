@@ -7,11 +7,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import aiohttp
 import msgspec
 
+from gemmapy.core.errors import GemmaPyError
 from gemmapy.demo.history import Member
 from gemmapy.demo.team import CODING, EMBEDDING, ROLES, TEXT, Role
+from gemmapy.upstreams.transport import Limits, Transport
 
 GAP_S = 0.9
 """Between two requests, on average."""
@@ -31,44 +32,56 @@ async def keep_asking(url: str, members: Sequence[Member], seed: int) -> None:
     """Asks until it is cancelled. What fails is for the page to show."""
     chance = random.Random(seed)
     asking: set[asyncio.Task[None]] = set()
-    timeout = aiohttp.ClientTimeout(total=120)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        try:
-            while True:
-                await asyncio.sleep(chance.expovariate(1 / GAP_S))
-                if len(asking) < AT_ONCE:
-                    member = chance.choices(members, [one.person.weight for one in members])[0]
-                    task = asyncio.create_task(_ask(session, url, member, chance))
-                    asking.add(task)
-                    task.add_done_callback(asking.discard)
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+    transport = Transport(Limits(first_byte_s=120))
+    try:
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / GAP_S))
+            if len(asking) < AT_ONCE:
+                member = chance.choices(members, [one.person.weight for one in members])[0]
+                task = asyncio.create_task(_ask(transport, url, member, chance))
+                asking.add(task)
+                task.add_done_callback(asking.discard)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await transport.close()
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, member: Member, chance: random.Random) -> None:
+async def _ask(transport: Transport, url: str, member: Member, chance: random.Random) -> None:
     role = ROLES[member.person.role]
-    headers = {"Authorization": f"Bearer {member.key}", "User-Agent": role.client}
     leaves_after = chance.randint(2, 8) if chance.random() < LEAVING else None
     try:
-        async with session.post(url + role.endpoint, json=_body(role, chance), headers=headers) as answer:
-            last = b""
-            async for line in answer.content:
-                last = line.strip() or last
-                if leaves_after is not None:
-                    leaves_after -= 1
-                    if leaves_after < 0:
-                        answer.close()
-                        return
-        if answer.status == 200 and chance.random() < role.rated:
+        status, said = await _post(transport, url + role.endpoint, member, _body(role, chance), leaves_after)
+        if status == 200 and chance.random() < role.rated:
+            last = said.rstrip().rsplit(b"\n", 1)[-1]
             metric_id = msgspec.json.decode(last, type=dict[str, Any]).get("metric_id")
             rating = {"rating": 1 if chance.random() < 0.88 else -1}
             if metric_id is not None:
-                async with session.post(f"{url}/api/metrics/{metric_id}/rate", json=rating, headers=headers):
-                    pass
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+                await _post(transport, f"{url}/api/metrics/{metric_id}/rate", member, rating)
+    except (GemmaPyError, msgspec.DecodeError):
         return  # the gateway goes down, or the answer was an error's: the page has it
+
+
+async def _post(
+    transport: Transport, url: str, member: Member, body: dict[str, Any], leaves_after: int | None = None
+) -> tuple[int, bytes]:
+    """The status and the body; 499 and some of it from somebody who leaves after so many pieces."""
+    headers = [
+        ("Authorization", f"Bearer {member.key}"),
+        ("User-Agent", ROLES[member.person.role].client),
+        ("Content-Type", "application/json"),
+    ]
+    answer = await transport.send("POST", url, headers, msgspec.json.encode(body), where="The gateway")
+    pieces: list[bytes] = []
+    try:
+        async for piece in answer.chunks():
+            pieces.append(piece)
+            if leaves_after is not None and len(pieces) > leaves_after:
+                return 499, b"".join(pieces)
+    finally:
+        answer.close()
+    return answer.status, b"".join(pieces)
 
 
 def _body(role: Role, chance: random.Random) -> dict[str, Any]:
