@@ -6,6 +6,7 @@ Called by the switch, past FastAPI: nothing here validates, copies or decodes mo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from gemmapy.api.credential import presented
+from gemmapy.api.server import WATCH
 from gemmapy.api.shapes import error_body, error_frame, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, PayloadTooLarge
 from gemmapy.core.ids import id_text
@@ -28,7 +30,8 @@ _log = structlog.stdlib.get_logger()
 class AsgiReply:
     """An answer over ASGI, with the ids of its request in its head."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._ids: RawHeaders = []
@@ -64,11 +67,16 @@ class AsgiReply:
     async def end(self, data: bytes = b"") -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def client_left(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        watch: Callable[[Callable[[], None]], Callable[[], object]] | None = self._scope.get(WATCH)
+        if watch is not None:
+            return watch(on_leave)
+        return asyncio.create_task(self._wait(on_leave)).cancel  # under another server, which only ASGI can be asked
+
+    async def _wait(self, on_leave: Callable[[], None]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        on_leave()
 
 
 class Proxy:
@@ -80,7 +88,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        reply = AsgiReply(receive, send)
+        reply = AsgiReply(scope, receive, send)
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{path} takes POST, not {scope['method']}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,6 +13,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gemmapy.core.errors import ConfigurationError
+
+WATCH = "gemmapy.watch"
+"""In the ASGI scope: takes what is to be called if the client's connection goes, and returns what ends that. A task
+that waits for `http.disconnect` would say the same, and cost every request a task."""
 
 
 def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsProtocol]:
@@ -29,6 +33,8 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
     class Bounded(HttpToolsProtocol):
         _silence: asyncio.TimerHandle | None = None
         _stall: asyncio.TimerHandle | None = None
+        _is_in_head = False
+        _leaving: Callable[[], None] | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -47,13 +53,21 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
             self._speak()
             self._stall = _cancelled(self._stall)
             super().connection_lost(exc)
+            if self._leaving is not None:
+                self._leaving()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_in_head and self._silence is None:  # a later request of a kept-alive connection
+                self._fall_silent()
 
         def on_message_begin(self) -> None:
-            if self._silence is None:  # a later request of a kept-alive connection
-                self._fall_silent()
+            self._is_in_head = True
             super().on_message_begin()
+            self.scope[WATCH] = self._watch  # pyright: ignore[reportGeneralTypeIssues]
 
         def on_headers_complete(self) -> None:
+            self._is_in_head = False
             self._speak()
             super().on_headers_complete()
 
@@ -66,13 +80,23 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
             self._stall = _cancelled(self._stall)
             super().resume_writing()
 
+        def _watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+            self._leaving = on_leave
+            if self.transport.is_closing():  # it went before anybody watched
+                self.loop.call_soon(on_leave)
+            return self._unwatch
+
+        def _unwatch(self) -> None:
+            self._leaving = None
+
         def _fall_silent(self) -> None:
             silent[self] = None
             self._silence = self.loop.call_later(client_timeout_s, self._give_up)
 
         def _speak(self) -> None:
-            silent.pop(self, None)
-            self._silence = _cancelled(self._silence)
+            if self._silence is not None:
+                silent.pop(self, None)
+                self._silence = _cancelled(self._silence)
 
         def _give_up(self) -> None:
             if not self.transport.is_closing():

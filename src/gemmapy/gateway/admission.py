@@ -8,7 +8,7 @@ none.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from gemmapy.core.clock import Clock
@@ -65,21 +65,27 @@ class Admission:
         model = route.asked.model
         book, now = self._desk.book, self._clock.now()
         price = book.at(model, now)
-        intent = replace(
-            _intent(caller, asked, request_id),
+        intent = Intent(
+            request_id=request_id,
+            user_id=caller.user_id,
             model=model,
-            requested_model=route.fallback_from,
+            endpoint=asked.endpoint.path,
+            started_at=asked.started_at,
+            stream=asked.stream,
+            api_key_id=caller.api_key_id,
             project_id=project_id,
+            end_user=asked.end_user if caller.is_trusted else None,
+            client_request_id=asked.client_request_id,
             upstream=route.upstream.name,
             price_id=None if price is None else price.id,
             prompt_estimate=asked.prompt_estimate,
+            requested_model=route.fallback_from,
         )
         return Ticket(intent, route, book, now, price, caller.weight)
 
     def begin(self, ticket: Ticket) -> None:
         """Begins to write the in-flight row. Raises StorageUnavailable where the books take no more."""
         ticket.durable = self._store.admit(ticket.intent)
-        ticket.durable.add_done_callback(_note)
 
     def check(self, caller: Caller, asked: Asked) -> int | None:
         """Whether the caller may ask this at all, before anything is done for it; returns the project that pays.
@@ -96,7 +102,18 @@ class Admission:
 
     def refused(self, caller: Caller, asked: Asked, request_id: bytes) -> Intent:
         """The intent of a request that was not let in, for the row that says so."""
-        return _intent(caller, asked, request_id)
+        return Intent(
+            request_id=request_id,
+            user_id=caller.user_id,
+            model=asked.model,
+            endpoint=asked.endpoint.path,
+            started_at=asked.started_at,
+            stream=asked.stream,
+            api_key_id=caller.api_key_id,
+            project_id=caller.project_id,
+            end_user=asked.end_user if caller.is_trusted else None,
+            client_request_id=asked.client_request_id,
+        )
 
     def _project(self, caller: Caller, asked: Asked) -> int | None:
         """Who pays: the project that the request names, else the key's."""
@@ -109,25 +126,3 @@ class Admission:
                 hint="GET /api/profile lists your projects.",
             )
         return project_id
-
-
-def _intent(caller: Caller, asked: Asked, request_id: bytes) -> Intent:
-    """Who asks what, before anything was decided."""
-    return Intent(
-        request_id=request_id,
-        user_id=caller.user_id,
-        model=asked.model,
-        endpoint=asked.endpoint.path,
-        started_at=asked.started_at,
-        stream=asked.stream,
-        api_key_id=caller.api_key_id,
-        project_id=caller.project_id,
-        end_user=asked.end_user if caller.is_trusted else None,
-        client_request_id=asked.client_request_id,
-    )
-
-
-def _note(durable: asyncio.Future[None]) -> None:
-    """Takes note of a refusal, so that a request which failed for another reason first leaves none unheard."""
-    if not durable.cancelled():
-        durable.exception()

@@ -5,7 +5,7 @@ The body stays the bytes that came; only the fields that decide something are de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
@@ -157,6 +157,11 @@ class Envelope:
     headers: list[tuple[bytes, bytes]]
     started_at: datetime
     started_ns: int
+    first: dict[bytes, bytes] = field(init=False)
+    """The first value of each header."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", dict(reversed(self.headers)))
 
     @property
     def client_request_id(self) -> str | None:
@@ -165,10 +170,8 @@ class Envelope:
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (lower-case name)."""
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        value = self.first.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
 def read(envelope: Envelope, sent: bytes, max_body_bytes: int) -> Asked:

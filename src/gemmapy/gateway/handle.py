@@ -185,7 +185,7 @@ class _Request:
 
     async def run(self) -> None:
         """Answers it, and records it whatever happens."""
-        watcher = asyncio.create_task(self._watch())
+        unwatch = self._reply.watch(self._client_leaves)
         try:
             await self._answer()
         except GemmaPyError as failure:
@@ -202,8 +202,8 @@ class _Request:
             self._record.write_unwatched(500, "internal_error", f"The gateway failed: {type(failure).__name__}.")
             raise
         finally:
-            self._client_left = True  # what the watcher sees from here on is of no interest
-            watcher.cancel()
+            self._client_left = True  # what is heard from here on is of no interest
+            unwatch()
             if self._ticket.taken is not None:
                 self._ticket.taken.give_back(self._record.tokens)
 
@@ -278,9 +278,8 @@ class _Request:
         self._record.shared = None
         return None
 
-    async def _watch(self) -> None:
+    def _client_leaves(self) -> None:
         """Ends the work for a client that is gone, unless others wait for the same: nobody reads it, and it costs."""
-        await self._reply.client_left()
         if self._client_left:
             return
         self._client_left = True

@@ -6,6 +6,7 @@ Called by the rooms above, such as `rag`. There is no socket: the answer is gath
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from gemmapy.core.errors import UpstreamError
 from gemmapy.gateway.asked import Endpoint, Envelope
@@ -37,8 +38,8 @@ class _Gathered:
     async def end(self, data: bytes = b"") -> None:
         self.pieces.append(data)
 
-    async def client_left(self) -> None:
-        await asyncio.get_running_loop().create_future()
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:  # noqa: ARG002
+        return lambda: None
 
 
 async def ask(gateway: Gateway, caller: Caller, endpoint: Endpoint, body: bytes) -> bytes:

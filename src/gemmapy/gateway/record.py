@@ -54,14 +54,14 @@ class Record:
         outcome = self._outcome(status, error_code, message)
         self.is_written = True
         recorded = self._store.finish(outcome, admitted=admitted is not None)
-        # Both, since either may be in the writer's queue still; of an answer that is quick they share a transaction.
-        waiting = {recorded} if admitted is None else {recorded, admitted}
-        await asyncio.wait(waiting, timeout=RECORD_TIMEOUT_S, return_when=asyncio.FIRST_EXCEPTION)
-        if admitted is not None and admitted.done():
-            await admitted
-        if not recorded.done():
-            raise StorageUnavailable("The record of this request could not be written in time.", retry_after_s=1)
-        return await recorded, outcome
+        if admitted is not None and not admitted.done():
+            # Of an answer that is quick both are in the writer's queue, and may share a transaction.
+            admitted.add_done_callback(lambda admitted: _refused(recorded, admitted))
+        timer = recorded.get_loop().call_later(RECORD_TIMEOUT_S, _late, recorded)
+        try:
+            return await recorded, outcome
+        finally:
+            timer.cancel()
 
     def write_unwatched(self, status: int, error_code: str | None, message: str) -> None:
         """Writes the row, unless it is written, with nobody waiting for it."""
@@ -81,12 +81,9 @@ class Record:
         refused_by_upstream = 400 <= status < 500 and status != CLIENT_LEFT
         if refused_by_upstream and not tally.has_usage:
             usage = Usage()
-        timings = tally.timings(now_ns)
+        timings = tally.timings(now_ns, course.dispatched_ns)
         if course.dispatched_ns is None and not tally.complete:  # it never came to be asked
             usage, timings = Usage(), replace(timings, queue_ms=timings.duration_ms)
-        elif course.dispatched_ns is not None:
-            queue_ms = max(0, (course.dispatched_ns - course.route.asked.started_ns) // 1_000_000)
-            timings = replace(timings, queue_ms=queue_ms)
         intent = self._intent()
         price = self._ticket.price_of(intent.model)
         cost = None
@@ -144,3 +141,16 @@ class Record:
             upstream=route.upstream.name,
             price_id=None if price is None else price.id,
         )
+
+
+def _refused(recorded: asyncio.Future[int], admitted: asyncio.Future[None]) -> None:
+    """Whoever waits for the row learns at once that the in-flight row was refused."""
+    error = None if admitted.cancelled() else admitted.exception()
+    if error is not None and not recorded.done():
+        recorded.set_exception(error)
+
+
+def _late(recorded: asyncio.Future[int]) -> None:
+    if not recorded.done():
+        late = StorageUnavailable("The record of this request could not be written in time.", retry_after_s=1)
+        recorded.set_exception(late)

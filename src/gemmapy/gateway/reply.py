@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -24,6 +25,6 @@ class Reply(Protocol):
     async def start(self, status: int, headers: RawHeaders) -> None: ...
     async def send(self, data: bytes) -> None: ...
     async def end(self, data: bytes = b"") -> None: ...
-    async def client_left(self) -> None:
-        """Returns once the client's connection is gone."""
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        """Has `on_leave` called where the client's connection goes; what is returned ends that, and is called once."""
         ...

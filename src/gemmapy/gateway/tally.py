@@ -183,7 +183,7 @@ class Tally:
             estimated=True,
         )
 
-    def timings(self, now_ns: int) -> Timings:
+    def timings(self, now_ns: int, dispatched_ns: int | None = None) -> Timings:
         """Where the time went. The engine's own figures, else the time between the first and the last token."""
         generation_ns = self._generation_ns
         if generation_ns is None and self._first_token_ns is not None and self._last_token_ns is not None:
@@ -191,6 +191,7 @@ class Tally:
         return Timings(
             duration_ms=_ms(now_ns - self._started_ns) or 0,
             ttft_ms=None if self._first_token_ns is None else _ms(self._first_token_ns - self._started_ns),
+            queue_ms=None if dispatched_ns is None else max(0, (dispatched_ns - self._started_ns) // _NS_PER_MS),
             load_ms=_ms(self._load_ns),
             prompt_ms=_ms(self._prompt_ns),
             generation_ms=_ms(generation_ns),

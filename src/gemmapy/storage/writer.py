@@ -105,6 +105,7 @@ def _resolve(resolved: Sequence[tuple[asyncio.Future[Any], Any, BaseException | 
             continue
         if error is not None:
             future.set_exception(error)
+            future.exception()  # heard: a request that failed for another reason first asks no more
         else:
             future.set_result(value)
 
