@@ -16,17 +16,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.__main__ import gateway, upstream
+from benchmarks.sides import Side, gateway, upstream
 from gemmapy.upstreams.frames import SseDecoder, sse_data
 from gemmapy.upstreams.transport import Headers, Limits, Transport
 
 LISTENERS = (0, 1, 20)
-
-
-def cpu_s(pid: int) -> float:
-    """The processor seconds that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def listen(transport: Transport, url: str, headers: Headers, seen: dict[str, float]) -> None:
@@ -52,31 +46,29 @@ async def ask(transport: Transport, url: str, headers: Headers, done: dict[str, 
     answer.close()
 
 
-async def measure(
-    port: int, key: str, pid: int, listeners: int, rate: int, seconds: float
-) -> tuple[float, list[float]]:
+async def measure(side: Side, listeners: int, rate: int, seconds: float) -> tuple[float, list[float]]:
     """Milliseconds of processor time a second, and how long after its answer each request was on the stream, in ms."""
-    url, headers = f"http://127.0.0.1:{port}", [("Authorization", f"Bearer {key}")]
+    url, headers = f"http://127.0.0.1:{side.port}", list(side.headers.items())
     seen: dict[str, float] = {}
     done: dict[str, float] = {}
     transport = Transport(Limits())
     try:
         streams = [asyncio.create_task(listen(transport, url, headers, seen)) for _ in range(listeners)]
         await asyncio.sleep(1)
-        began, before = time.perf_counter(), cpu_s(pid)
+        began, before = time.perf_counter(), side.cpu_us()
         asking: list[asyncio.Task[None]] = []
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
             asking.append(asyncio.create_task(ask(transport, url, headers, done)))
         await asyncio.gather(*asking)
-        used = (cpu_s(pid) - before) / (time.perf_counter() - began)
+        used_us = (side.cpu_us() - before) / (time.perf_counter() - began)
         await asyncio.sleep(0.6)
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
     finally:
         await transport.close()
-    return used * 1000, [(seen[name] - at) * 1000 for name, at in done.items() if name in seen]
+    return used_us / 1000, [(seen[name] - at) * 1000 for name, at in done.items() if name in seen]
 
 
 def main() -> None:
@@ -90,11 +82,11 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         upstream() as behind,
-        gateway(behind, Path(folder) / "data") as (port, key, pid),
+        gateway(behind, Path(folder) / "data") as side,
     ):
         for _ in range(asked.rounds):
             for count in LISTENERS:
-                cpu, lag = asyncio.run(measure(port, key, pid, count, asked.rate, asked.seconds))
+                cpu, lag = asyncio.run(measure(side, count, asked.rate, asked.seconds))
                 used[count].append(cpu)
                 lags += lag
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {asked.rate} requests/s")

@@ -1,62 +1,149 @@
 """Asks one address with so many connections for so long, and prints what it saw as JSON.
 
-`python -m benchmarks.load PORT KEY CONNECTIONS SECONDS stream|whole|kept`; `kept` is a stream that the cache may
-answer. A closed loop: each connection asks again as soon as its answer is whole. `first_ms` is until the first byte of
-the answer, `whole_ms` until its last.
+`python -m benchmarks.load '{"port": 5000, "path": "/v1/chat/completions", "body": {...}, "connections": 64, ...}'`: see
+`Load`. A closed loop: each connection asks again as soon as its answer is whole. `first_ms` is until the first byte of
+an answer's body, `whole_ms` until its last, `piece_ms` how long a stream's piece was on its way from the upstream.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
+import re
 import sys
 import time
+from dataclasses import dataclass, field
+from typing import Any
 
 import uvloop
 
+_SENT_AT = re.compile(rb'"content":\s*" ?(\d{6,})"')
+PATIENCE_S = 15
+"""After so long, answers that are still under way count as lost."""
 
-async def _ask(port: int, request: bytes, until: float, first: list[float], whole: list[float]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        first.append(time.perf_counter() - began)
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"unexpected answer: {head!r}")
-        lower = head.lower()
-        if b"content-length:" in lower:
-            await reader.readexactly(int(lower.split(b"content-length:")[1].split(b"\r\n")[0]))
+
+@dataclass
+class Load:
+    """What to ask, of whom, how often at once."""
+
+    port: int
+    path: str
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    connections: int = 1
+    seconds: float = 3
+    ramp_s: float = 0
+    """The connections begin one after another, spread over so long."""
+
+
+class Seen:
+    """All connections' figures."""
+
+    def __init__(self) -> None:
+        self.first_ns: list[int] = []
+        self.whole_ns: list[int] = []
+        self.piece_ns: list[int] = []
+        self.pieces = 0
+        self.failed = 0
+        self.refusal = ""
+
+
+class Asker(asyncio.Protocol):
+    """One connection, that asks until it is told to stop."""
+
+    def __init__(self, request: bytes, until_ns: int, seen: Seen) -> None:
+        self._request = request
+        self._until_ns = until_ns
+        self._seen = seen
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # pyright: ignore[reportAttributeAccessIssue]
+        self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if not self.over.done():
+            self._seen.failed += 1
+            self.over.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        if self._end is None:
+            self._head += data
+            head, separator, data = self._head.partition(b"\r\n\r\n")
+            if not separator:
+                return
+            lower = head.lower()
+            length = re.search(rb"content-length: *(\d+)", lower)
+            self._end = int(length[1]) if length else -1
+            self._is_good = head.startswith(b"HTTP/1.1 200")
+        if data and not self._size:
+            self._seen.first_ns.append(now - self._began)
+        self._size += len(data)
+        if self._end < 0:
+            sent = _SENT_AT.findall(data)
+            self._seen.pieces += len(sent)
+            self._seen.piece_ns += [now - int(moment) for moment in sent]
+        self._tail = (self._tail + data)[-300:]
+        if self._size >= self._end >= 0 or (self._end < 0 and self._tail.endswith(b"0\r\n\r\n")):
+            self._finish(now)
+
+    def _finish(self, now: int) -> None:
+        if self._is_good and (self._end >= 0 or b"[DONE]" in self._tail or b'"done":true' in self._tail):
+            self._seen.whole_ns.append(now - self._began)
         else:
-            while size := int(await reader.readline(), 16):
-                await reader.readexactly(size + 2)
-            await reader.readline()
-        whole.append(time.perf_counter() - began)
-    writer.close()
+            self._seen.failed += 1
+            self._seen.refusal = self._seen.refusal or (self._head + self._tail)[:400].decode("latin-1")
+        if now < self._until_ns:
+            self._ask()
+        else:
+            self.over.set_result(None)
+            self._transport.close()
+
+    def _ask(self) -> None:
+        self._head = self._tail = b""
+        self._end: int | None = None
+        self._size = 0
+        self._began = time.monotonic_ns()
+        self._transport.write(self._request)
 
 
-def _ms(values: list[float], share: float) -> float:
-    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))] * 1000, 3)
+def _ms(values: list[int], share: float) -> float:
+    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))] / 1e6, 3) if values else 0.0
 
 
-async def _main(port: int, key: str, connections: int, seconds: float, kind: str) -> None:
-    body = json.dumps({"model": "llama3", "prompt": "Why is the sky blue?", "stream": kind != "whole"})
-    head = (
-        f"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {key}\r\n"
-        + ("X-GemmaPy-Cache: on\r\n" if kind == "kept" else "")
-    )
-    request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
-    first: list[float] = []
-    whole: list[float] = []
-    began = time.perf_counter()
-    await asyncio.gather(*(_ask(port, request, began + seconds, first, whole) for _ in range(connections)))
-    took = time.perf_counter() - began
-    figures = {"requests_per_s": round(len(whole) / took), "mean_ms": round(statistics.mean(whole) * 1000, 3)}
-    for name, values in (("first", first), ("whole", whole)):
+async def _main(load: Load) -> dict[str, Any]:
+    body = json.dumps(load.body).encode()
+    headers = {"Host": "x", "Content-Type": "application/json", **load.headers, "Content-Length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST {load.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+    seen = Seen()
+    began = time.monotonic_ns()
+    until_ns = began + int(load.seconds * 1e9)
+
+    async def one(place: int) -> None:
+        await asyncio.sleep(load.ramp_s * place / load.connections)
+        asker = Asker(request, until_ns, seen)
+        await asyncio.get_running_loop().create_connection(lambda: asker, "127.0.0.1", load.port)
+        await asker.over
+
+    asking = [asyncio.create_task(one(place)) for place in range(load.connections)]
+    _, late = await asyncio.wait(asking, timeout=load.seconds + PATIENCE_S)
+    took_s = (time.monotonic_ns() - began) / 1e9
+    for task in late:
+        task.cancel()
+    figures: dict[str, Any] = {
+        "requests": len(seen.whole_ns),
+        "requests_per_s": round(len(seen.whole_ns) / took_s, 1),
+        "pieces": seen.pieces,
+        "pieces_per_s": round(seen.pieces / took_s),
+        "failed": seen.failed + len(late),
+        "refusal": seen.refusal,
+    }
+    for name, values in (("first", seen.first_ns), ("whole", seen.whole_ns), ("piece", seen.piece_ns)):
         figures |= {f"{name}_p50_ms": _ms(values, 0.5), f"{name}_p99_ms": _ms(values, 0.99)}
-    print(json.dumps(figures))
+    return figures
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]))
+    print(json.dumps(uvloop.run(_main(Load(**json.loads(sys.argv[1]))))))
