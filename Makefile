@@ -22,7 +22,7 @@ check: ## Format, lint, types and the fast tests
 	.venv/bin/basedpyright
 	.venv/bin/pytest -n 2 -m "not slow"
 
-bench: ## Measure what the gateway costs, beside asking the upstream directly
+bench: ## Measure what the gateway costs, beside its peers that are installed
 	@scripts/setup test
 	.venv/bin/python -m benchmarks $(ARGS)
 
