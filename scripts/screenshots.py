@@ -33,6 +33,7 @@ def shots(newest: int) -> list[tuple[str, str, dict[str, int], Any]]:
         ("overview-dark", "overview?range=30d", DESKTOP, "dark"),
         ("costs", "costs?range=30d", {"width": 1280, "height": 1120}, "light"),
         ("story", f"requests/{newest}?range=30d", DESKTOP, "light"),
+        ("patterns", "patterns?range=30d", {"width": 1280, "height": 900}, "light"),
         ("phone", "overview?range=30d", PHONE, "dark"),
     ]
 
@@ -49,6 +50,7 @@ def take(browser: Browser, served: RunningGateway, name: str, place: str, size: 
     context.request.post(f"{served.url}/api/session", data={"username": "admin", "password": PASSWORD})
     context.add_init_script("if (location.protocol === 'http:') localStorage.setItem('gemmapy.signed-in', '1')")
     page = context.new_page()
+    page.set_default_timeout(60_000)
     page.goto(f"{served.url}/#/{place}")
     page.locator("h1").first.wait_for()
     page.locator(".skeleton, [aria-busy=true]").first.wait_for(state="detached")

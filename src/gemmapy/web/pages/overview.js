@@ -72,13 +72,13 @@ export default function Overview() {
         course=${course.map(one.bucket)} chosen=${id === measure} choose=${() => change({ show: id === "requests" ? null : id }, { replace: true })} />`)}
       <${RunningNow} />
     </div>
-    ${empty && !filtered && html`<${FirstRequest} />`}
-    <${Course} ...${{ measure: MEASURES[measure], question, series, before: compare && compared ? seriesBefore.data?.data : null }} />
-    <div class="grid-2 stretch">
-      <${ByModel} costs=${costs} />
-      <${ByEndpoint} current=${current} />
-    </div>
-    <${LatestRequests} question=${question} admin=${admin} />
+    ${empty && !filtered ? html`<${FirstRequest} />` : html`
+      <${Course} ...${{ measure: MEASURES[measure], question, series, before: compare && compared ? seriesBefore.data?.data : null }} />
+      <div class="grid-2 stretch">
+        <${ByModel} costs=${costs} />
+        <${ByEndpoint} current=${current} />
+      </div>
+      <${LatestRequests} question=${question} admin=${admin} />`}
   </${Page}>`;
 }
 

@@ -42,7 +42,7 @@ export default function Patterns() {
   const dashboard = useAsk("/api/metrics/dashboard", current, { live: true });
   const empty = dashboard.data && !dashboard.data.total_requests;
   return html`<${Page} title="Patterns" question=${question} filters=${true}>
-    ${empty && html`<${FirstRequest} />`}
+    ${empty && !Object.values(question.filters).some(Boolean) ? html`<${FirstRequest} />` : html`
     <${Card} title="Hours of the week"
       actions=${html`<${Choice} label="Show" value=${what} options=${Object.entries(WHATS).map(([id, one]) => [id, one.label])} choose=${(id) => change({ show: id === "requests" ? null : id }, { replace: true })} />`}>
       <${Answer} asking=${patterns} height=${266}>${(data) => html`<${Heat} hours=${data.hours} value=${WHATS[what].value} exact=${WHATS[what].exact} name=${WHATS[what].label} note=${`In ${zone}. The larger the dot, the more.`} />`}</${Answer}>
@@ -57,6 +57,6 @@ export default function Patterns() {
           rows=${kinds(data).map(([kind, count]) => ({ key: kind, name: KINDS[kind]?.[0] ?? kind, title: KINDS[kind]?.[1], value: count }))} />
           <p class="hint spaced">${format.percent(data.error_rate)} of ${format.exactCount(data.total_requests)} requests.</p>${left}`;
       }}</${Answer}>
-    </${Card}>
+    </${Card}>`}
   </${Page}>`;
 }

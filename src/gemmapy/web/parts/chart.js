@@ -1,7 +1,7 @@
 // One chart over time: crosshair and tooltip, drag to zoom, arrow keys, cursors in step with the other charts, and the
 // same numbers as a table behind it. Lines differ in dashes as well as in colour.
 import uPlot from "../vendor/uplot/uPlot.esm.js";
-import { bucket } from "../core/format.js";
+import { bucket, count } from "../core/format.js";
 import { LENGTH } from "../core/range.js";
 import { color, dark } from "../core/theme.js";
 import { useObservable } from "../core/observable.js";
@@ -11,6 +11,8 @@ import { say } from "./toasts.js";
 
 const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
 const STRONG = ["--series-1", "--series-2", "--series-3", "--series-4"];
+/** Steps of an axis that counts: there is no fifth of a request. */
+const WHOLE = Array.from({ length: 14 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
 
 const style = (series, index) =>
@@ -71,7 +73,7 @@ function axes(zone, interval, show, width) {
     },
     {
       ...common, size: (_plot, values) => 14 + Math.max(26, ...(values ?? []).map((text) => String(text ?? "").length * 7)),
-      gap: 6, space: 44, values: (_plot, splits) => splits.map((value) => (value === null ? "" : (show.tick ?? show)(value))),
+      gap: 6, space: 44, incrs: show === count ? WHOLE : undefined, values: (_plot, splits) => splits.map((value) => (value === null ? "" : (show.tick ?? show)(value))),
     },
   ];
 }

@@ -29,7 +29,8 @@ function course(forecast, buckets, now) {
   return { times, actual, expected: towards(forecast.expected), low: towards(forecast.low), high: towards(forecast.high) };
 }
 
-export function Forecast({ user }) {
+/** `narrowed`: filters are in force that a forecast does not know. */
+export function Forecast({ user, narrowed }) {
   const projection = useAsk("/api/costs/projection", fixed({ ...MONTHLY, user_id: user }), { live: true });
   const month = projection.data?.forecast.month;
   const start = month ? `${month}-01T00:00:00Z` : null;
@@ -38,7 +39,7 @@ export function Forecast({ user }) {
   const drawn = useMemo(() => (forecast && series.data ? course(forecast, series.data.data, Date.now()) : null), [forecast, series.data]);
   const name = month ? format.at(`${month}-15T12:00:00Z`, "UTC", "month") : "this month";
   return html`<${Card} title=${`What ${name} will cost`}>
-    <${Answer} asking=${projection} height=${330}>${() => html`
+    <${Answer} asking=${projection} height=${330}>${() => !forecast.history_days && !forecast.spent ? html`<p class="quiet">It is told from past use, and there is none yet.</p>` : html`
       <div class="figures three inset">
         <div class="figure short"><span class="figure-label">Spent so far</span><span class="figure-value" title=${format.exactMoney(forecast.spent)}>${format.money(forecast.spent)}</span></div>
         <div class="figure short"><span class="figure-label">Expected</span><span class="figure-value" title=${format.exactMoney(forecast.expected)}>${format.money(forecast.expected)}</span></div>
@@ -49,7 +50,7 @@ export function Forecast({ user }) {
           band=${{ label: `${EIGHTY} interval`, low: drawn.low, high: drawn.high }} />` : html`<${Skeleton} height=${240} />`}
       <p class="hint spaced">${forecast.coverage === null
         ? "Too little is known yet to say how often such an interval holds."
-        : `In the last two months such an interval held ${format.percent(forecast.coverage)} of the time.`} From ${forecast.history_days} days of use; months here are in UTC.
+        : `In the last two months such an interval held ${format.percent(forecast.coverage)} of the time.`} From ${forecast.history_days} days of use; months here are in UTC.${narrowed ? " It is of all models, endpoints and projects, whatever the filters." : ""}
         By the average of the last seven days alone, 30 days would cost ${format.money(projection.data.projected_total_cost)}.</p>`}</${Answer}>
   </${Card}>`;
 }
