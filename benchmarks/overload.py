@@ -147,14 +147,17 @@ async def gateway(port: int, data: Path, places: int, wait_s: float) -> tuple[su
     return process, int(found[1]), key[0]
 
 
-async def _flood(client: Client, seen: Seen, until: float) -> None:
+async def _flood(client: Client, seen: Seen) -> None:
+    """Asks until it is cancelled, and then leaves, whatever it waits for."""
     raw = client.request("POST", "/api/generate", json.dumps(ASK).encode())
-    while time.monotonic() < until:
-        status, took_s, again_s = await client.ask(raw)
-        seen.note(status, took_s, again_s)
-        if status != 200:
-            await asyncio.sleep(PAUSE_S)
-    client.close()
+    try:
+        while True:
+            status, took_s, again_s = await client.ask(raw)
+            seen.note(status, took_s, again_s)
+            if status != 200:
+                await asyncio.sleep(PAUSE_S)
+    finally:
+        client.close()
 
 
 async def _polite(client: Client, seen: Seen, until: float) -> None:
@@ -171,11 +174,11 @@ async def _look(client: Client, path: str, seen: Seen, until: float) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _stall(port: int, key: str, until: float) -> None:
+async def _stall(port: int, key: str) -> None:
     """Announces a megabyte and sends none of it, again and again."""
     client = Client(port, key)
     raw = client.request("POST", "/api/generate", b"x" * 2**20)[: -(2**20)]
-    while time.monotonic() < until:
+    while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(raw)
@@ -261,15 +264,20 @@ async def _main(asked: argparse.Namespace) -> None:
         until = began + asked.seconds
         seen = {name: Seen() for name in ("flood", "polite", "health", "readyz", "dashboard")}
         memory: list[tuple[float, int]] = [(0.0, memory_mib(process.pid))]
+        load = [
+            *(_flood(Client(own, flooding), seen["flood"]) for _ in range(asked.connections)),
+            *(_stall(own, flooding) for _ in range(asked.stalled)),
+        ]
+        flood = [asyncio.create_task(one) for one in load]
         await asyncio.gather(
-            *(_flood(Client(own, flooding), seen["flood"], until) for _ in range(asked.connections)),
             _polite(Client(own, polite), seen["polite"], until),
             _look(Client(own, key), "/api/health", seen["health"], until),
             _look(Client(own, key), "/readyz", seen["readyz"], until),
             _look(Client(own, key), "/api/metrics/dashboard?days=7", seen["dashboard"], until),
-            *(_stall(own, flooding, until) for _ in range(asked.stalled)),
             _watch(process.pid, memory, began, until),
         )
+        for task in flood:
+            task.cancel()
         print(f"as before after {await _recover(own, polite, asked.takes):.2f} s")
         for name, kind in seen.items():
             print(kind.row(name))
