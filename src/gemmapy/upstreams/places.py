@@ -190,7 +190,7 @@ class Places:
     def resize(self, count: int | None, now_ns: int) -> None:
         """It has so many places from now on. Those that are taken beyond it are not given again."""
         self.count = count
-        while self.waiting and self.has_room:
+        while self._next and self.waiting and self.has_room:
             self._grant(now_ns)
         self._forget()
 
