@@ -28,7 +28,6 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.__main__ import memory_mib
 from gemmapy.api.server import raise_file_limit
 
 TAGS = b'{"models":[{"name":"llama3","model":"llama3"}]}'
@@ -186,6 +185,11 @@ async def _stall(port: int, key: str) -> None:
             writer.close()
         except OSError:
             await asyncio.sleep(PAUSE_S)
+
+
+def memory_mib(pid: int) -> int:
+    """What a process has in memory."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
 
 
 async def _idle(port: int, number: int, pid: int, polite: Client) -> None:
