@@ -24,6 +24,10 @@ _SECRET_NAMES = frozenset({"password", "new_password", "token", "api_key", "key"
 BLANK = "[redacted]"
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+"""But for tabs and line feeds, which tracebacks are made of."""
+
+
 def redact(text: str) -> str:
     """The text with everything that looks like a credential blanked."""
     return _SECRETS.sub(BLANK, text)
@@ -34,8 +38,15 @@ def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
         if name in _SECRET_NAMES:
             event[name] = BLANK
         elif isinstance(value, str):
-            event[name] = redact(value)
+            event[name] = _plain(redact(value))
+    # What somebody else has put into a message must not look like another message.
+    event["event"] = str(event.get("event", "")).replace("\n", "\\n")
     return event
+
+
+def _plain(text: str) -> str:
+    """A text that does nothing to a terminal: what a model server or a client called something may be anything."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def configure(level: str = "info", form: Literal["auto", "console", "json"] = "auto") -> None:

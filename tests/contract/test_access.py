@@ -47,6 +47,7 @@ ROUTES: dict[tuple[str, str], Kind] = {
     ("GET", "/api/metrics/dashboard"): OWN,
     ("GET", "/api/metrics/timeseries"): OWN,
     ("GET", "/api/metrics/endpoints"): OWN,
+    ("GET", "/api/metrics/distribution"): OWN,
     ("GET", "/api/metrics/patterns"): OWN,
     ("GET", "/api/metrics/requests"): OWN,
     ("GET", "/api/metrics/requests/{metric_id}"): OWN,
@@ -55,6 +56,7 @@ ROUTES: dict[tuple[str, str], Kind] = {
     ("GET", "/api/metrics/projects"): ADMIN,
     ("GET", "/api/live"): OWN,
     ("GET", "/api/running"): OWN,
+    ("GET", "/api/limits"): OWN,
     ("GET", "/api/costs/summary"): OWN,
     ("GET", "/api/costs/elsewhere"): OWN,
     ("GET", "/api/costs/projection"): OWN,
@@ -71,7 +73,9 @@ ROUTES: dict[tuple[str, str], Kind] = {
     ("POST", "/api/rag/search"): OWN,
     ("GET", "/api/rag/stats"): OWN,
     ("GET", "/api/prices/catalogue"): SIGNED_IN,
+    ("GET", "/api/prices/in-force"): SIGNED_IN,
     ("GET", "/api/cache/stats"): SIGNED_IN,
+    ("GET", "/api/queue/stats"): SIGNED_IN,
     ("GET", "/api/retry/stats"): SIGNED_IN,
     ("GET", "/api/tags"): SIGNED_IN,
     ("GET", "/api/ps"): SIGNED_IN,
@@ -140,6 +144,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("DELETE", "/api/delete"): {"model": "m"},
     ("POST", "/api/blobs/{digest}"): b"blob",
 }
+QUERIES = {"/api/prices/in-force": "?model=llama3"}
 ASKED = {"model": "llama3", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "input": "x", "query": "x"}
 
 
@@ -177,7 +182,8 @@ class Stage:
     def path(self, path: str) -> str:
         for name, thing in PLACES.items():
             path = path.replace(f"{{{name}}}", str(self.things[thing]))
-        return path.replace("{digest}", f"sha256:{'0' * 64}").replace("{model:path}", "llama3")
+        path = path.replace("{digest}", f"sha256:{'0' * 64}").replace("{model:path}", "llama3")
+        return path + QUERIES.get(path, "")
 
     def ask(self, method: str, path: str, key: str | None, headers: dict[str, str] | None = None) -> Answered:
         body = ASKED if path in ENDPOINTS else BODIES.get((method, path))
@@ -200,7 +206,7 @@ class Stage:
             tables = [
                 name
                 for (name,) in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
-                if not name.startswith(("llm_metrics", "rollup_", "inflight", "revisions", "sqlite_"))
+                if not name.startswith(("llm_metrics", "rollup_", "labels", "inflight", "revisions", "sqlite_"))
             ]
             found = {
                 name: [tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {name}")] for name in tables

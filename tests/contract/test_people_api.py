@@ -101,7 +101,7 @@ ADMINS_ONLY = [
     ("POST", "/api/create"),
     ("POST", "/api/copy"),
     ("DELETE", "/api/delete"),
-    ("POST", "/api/blobs/sha256:1"),
+    ("POST", f"/api/blobs/sha256:{'1' * 64}"),
 ]
 
 

@@ -222,17 +222,16 @@ def test_an_admin_pulls_with_progress_and_uploads_a_blob(
     running: RunningGateway, ollama_server: ScriptedUpstream
 ) -> None:
     ollama_server.on("/api/pull", ndjson({"status": "pulling", "total": 2, "completed": 1}, {"status": "success"}))
-    ollama_server.on("/api/blobs/sha256:ab", whole(b"", 201))
+    address = "/api/blobs/sha256:" + "ab" * 32
+    ollama_server.on(address, whole(b"", 201))
     ollama_server.on("/api/delete", whole(b""))
     client = ollama.Client(host=running.url, headers={"Authorization": f"Bearer {running.key}"})
     assert [step.status for step in client.pull("llama3", stream=True)] == ["pulling", "success"]
     client.delete("llama3")
     client._client.close()
     blob = b"x" * 3_000_000
-    assert (
-        running.post("/api/blobs/sha256:ab", blob, headers={"Content-Type": "application/octet-stream"}).status == 201
-    )
-    assert ollama_server.asked("/api/blobs/sha256:ab")[0].body == blob
+    assert running.post(address, blob, headers={"Content-Type": "application/octet-stream"}).status == 201
+    assert ollama_server.asked(address)[0].body == blob
     assert running.post("/api/pull?upstream=other", {"model": "x"}).status == 404
     assert running.rows() == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from typing import Literal
 
 import pytest
 import structlog
@@ -48,3 +49,25 @@ def test_a_traceback_is_redacted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" in said
     for secret in ("sssss", "ttttt", "hunter2"):
         assert secret not in said
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_nothing_that_is_logged_looks_like_another_line_or_commands_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, form: Literal["console", "json"]
+) -> None:
+    nasty = "x\n2026-11-25T10:00:00Z [info     ] all is well\r\x1b[2J\u2028\x85\x00"
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.configure("info", form)
+        structlog.stdlib.get_logger().warning("a request failed", reason=nasty, path=nasty, inside={"name": [nasty]})
+        logging.getLogger("library").warning("somebody said %s", nasty)
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        structlog.reset_defaults()
+    lines = written.getvalue().splitlines()  # by every character that ends a line
+    assert len(lines) == 2
+    assert not any(character in written.getvalue() for character in "\x00\x1b\r\x85\u2028")

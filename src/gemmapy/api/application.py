@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import gemmapy
 from gemmapy.api import (
@@ -75,6 +76,7 @@ def create_api(services: Services) -> FastAPI:
     api.add_exception_handler(GemmaPyError, _tell)
     api.add_exception_handler(RequestValidationError, _tell_invalid)
     api.add_exception_handler(HTTPException, _tell_http)
+    api.add_exception_handler(ClientDisconnect, _tell_nobody)
     api.add_exception_handler(Exception, _tell_unexpected)
     api.openapi = lambda: _schema(api)  # pyright: ignore[reportAttributeAccessIssue]
     return api
@@ -149,9 +151,19 @@ async def _tell_http(request: Request, error: Exception) -> Response:
         if error.headers and "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
-    known = InvalidRequest(str(error.detail))
-    known.status = error.status_code
-    return _answer(path, known)
+    known = error.__cause__
+    if not isinstance(known, GemmaPyError):
+        known = InvalidRequest(str(error.detail))
+        known.status = error.status_code
+    answer = _answer(path, known)
+    if error.status_code in (408, 413):
+        answer.headers["Connection"] = "close"  # the rest of the body is still on its way
+    return answer
+
+
+async def _tell_nobody(request: Request, error: Exception) -> Response:  # noqa: ARG001 - a handler's arguments
+    """The client left in the middle of its request: nobody reads this, and nothing is wrong here."""
+    return _answer(request.scope["path"], InvalidRequest("The client left before its request was whole."))
 
 
 async def _tell_unexpected(request: Request, error: Exception) -> Response:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin
 from gemmapy.api.costs import Usd
+from gemmapy.api.moments import AnyMoment, AwareMoment
 from gemmapy.api.services import Services, services
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.periods import MAX_DAYS, between, last_days
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/api/admin/machines", tags=["Hardware"])
 Use = Annotated[Services, Depends(services)]
 MachineId = Annotated[int, Path(ge=1, le=2**63 - 1, description="Of any of its records.")]
 Watts = Annotated[float, Field(ge=0, le=MOST_WATTS, strict=True, allow_inf_nan=False)]
-Moment = Annotated[datetime | None, Query(description="ISO 8601 with a time zone, as in 2026-11-01T00:00:00Z.")]
+Moment = Annotated[AnyMoment | None, Query(description="ISO 8601 with a time zone, as in 2026-11-01T00:00:00Z.")]
 
 
 class MachineBody(BaseModel):
@@ -46,7 +46,7 @@ class MachineBody(BaseModel):
     purchase_cost: Usd
     lifetime_years: float = Field(ge=0.01, le=MOST_YEARS, strict=True, allow_inf_nan=False)
     parallel: int = Field(1, ge=1, le=MOST_PARALLEL, strict=True, description="Requests that it works on at once.")
-    effective_at: AwareDatetime | None = Field(None, description="Also in the past. None is now.")
+    effective_at: AwareMoment | None = Field(None, description="Also in the past. None is now.")
     note: StrictStr = Field("", max_length=NOTE_LIMIT)
 
 

@@ -6,6 +6,7 @@ Pull, push, create, copy, delete and blobs are streamed both ways and never held
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ import gemmapy
 from gemmapy.api.access import Admin, SignedIn
 from gemmapy.api.services import Services, services
 from gemmapy.core.errors import Forbidden, InvalidRequest, NotFound, UnknownModel, UpstreamError
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import decompress
 from gemmapy.gateway.auth import Caller
 from gemmapy.upstreams.transport import Answer
@@ -28,6 +30,7 @@ Use = Annotated[Services, Depends(services)]
 _LIST_LIMIT = 16 * 1024 * 1024
 _PASSED_ON = ("content-type", "content-length", "content-encoding", "user-agent")
 _KEPT = frozenset({b"content-type", b"content-length", b"content-encoding"})
+_DIGEST = re.compile(r"sha256[:-][0-9a-f]{64}")
 _EPOCH = "1970-01-01T00:00:00Z"
 
 
@@ -81,10 +84,10 @@ async def ps(caller: SignedIn, use: Use) -> Response:
     for upstream in use.catalogue.upstreams:
         if upstream.kind == "ollama":
             try:
-                said = msgspec.json.decode(await _read(use, upstream, "GET", "/api/ps"))
-            except (UpstreamError, msgspec.DecodeError):
+                said = msgspec.json.decode(await _read(use, upstream, "GET", "/api/ps"), type=_Running)
+            except (UpstreamError, *UNREADABLE):
                 continue  # the others' models are running all the same
-            running += [model for model in said.get("models") or () if caller.allows_model(str(model.get("name")))]
+            running += [model for model in said.models or () if caller.allows_model(str(model.get("name")))]
     for name, described, upstream in use.catalogue.models():
         if upstream.embedded is not None and caller.allows_model(name):
             tag = _as_tag(name, described)
@@ -117,11 +120,12 @@ async def status(caller: SignedIn, use: Use) -> dict[str, Any]:  # noqa: ARG001 
 @router.post("/api/blobs/{digest}", summary="Admins: upload a blob")
 async def manage(request: Request, caller: Admin, use: Use, upstream: str | None = None) -> Response:  # noqa: ARG001
     target = _target(use, upstream)
+    path = _managed(request.scope["path"])
     headers = [(name, request.headers[name]) for name in _PASSED_ON if name in request.headers]
     has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
     answer = await use.transport.send(
         request.method,
-        target.address(request.url.path.removeprefix(use.settings.base_path)),
+        target.address(path),
         [*headers, ("Accept-Encoding", "identity"), *target.headers()],
         request.stream() if has_body else None,
         where=target.title,
@@ -141,6 +145,14 @@ async def _pieces(answer: Answer, use: Services) -> AsyncIterator[bytes]:
     finally:
         answer.close()
         use.catalogue.outdate()
+
+
+def _managed(path: str) -> str:
+    """The upstream's path. Of all that a path can hold, only a digest goes on as it was sent."""
+    blob, _, digest = path.rpartition("/")
+    if blob == "/api/blobs" and not _DIGEST.fullmatch(digest):
+        raise InvalidRequest(f"A blob is named sha256: and 64 hexadecimal digits, got {digest[:80]!r}.")
+    return path
 
 
 def _target(use: Services, name: str | None) -> Upstream:
@@ -171,12 +183,16 @@ def _model(body: bytes) -> str:
     """The model that a body names, under `model` or, as older clients do, `name`."""
     try:
         said = msgspec.json.decode(body, type=_Named)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"The request body is not valid: {error}.") from None
     name = said.model or said.name
     if not name:
         raise InvalidRequest("model is required")
     return name
+
+
+class _Running(msgspec.Struct):
+    models: list[dict[str, Any]] | None = None
 
 
 class _Named(msgspec.Struct):
@@ -191,7 +207,8 @@ async def _fetch(use: Services, upstream: Upstream, method: str, path: str, body
         content = await answer.read(_LIST_LIMIT)
     finally:
         answer.close()
-    return Response(content, answer.status, media_type=answer.header("content-type"))
+    kind = answer.header("content-type")
+    return Response(content, answer.status, media_type=kind if kind and kind.isascii() else "application/json")
 
 
 async def _read(use: Services, upstream: Upstream, method: str, path: str) -> bytes:
@@ -214,7 +231,8 @@ async def _send(use: Services, upstream: Upstream, method: str, path: str, body:
 
 def _as_tag(name: str, described: dict[str, Any]) -> dict[str, Any]:
     """A model of an OpenAI-compatible server in the shape of Ollama's list."""
-    meta: dict[str, Any] = described.get("meta") or {}
+    said: Any = described.get("meta")
+    meta: dict[str, Any] = said if isinstance(said, dict) else {}  # pyright: ignore[reportUnknownVariableType]
     created = described.get("created")
     modified_at = _EPOCH
     if isinstance(created, int) and 0 <= created < 2**33:

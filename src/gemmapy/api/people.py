@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin, SignedIn, client_address, refuse_limited
 from gemmapy.api.credential import is_cookies
+from gemmapy.api.moments import AwareMoment
 from gemmapy.api.services import Services, services
 from gemmapy.api.sessions import PageSession, Session, give, shown
 from gemmapy.core.errors import Forbidden, InvalidRequest, Unauthorized
@@ -21,7 +22,7 @@ from gemmapy.storage import people
 
 router = APIRouter(tags=["People"])
 Use = Annotated[Services, Depends(services)]
-Name = Annotated[StrictStr, Field(min_length=1, max_length=100)]
+Name = Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
@@ -76,7 +77,7 @@ def change_password(
 class KeyLimits(_Body):
     """What a key may do; what is left out is not limited."""
 
-    expires_at: AwareDatetime | None = None
+    expires_at: AwareMoment | None = None
     models: list[Name] | None = Field(None, max_length=100, description="Names, or patterns with *.")
     routes: list[Name] | None = Field(None, max_length=100, description="Paths, each with all below it.")
     project: Name | None = Field(None, description="Who pays for its requests: one of the user's projects.")

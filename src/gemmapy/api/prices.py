@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin, SignedIn
 from gemmapy.api.costs import Usd
+from gemmapy.api.moments import AwareMoment
 from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd, usd_or_none
 from gemmapy.metering.answers import Done
@@ -68,7 +69,7 @@ class NewPriceBody(BaseModel):
     cached_input_cost: Usd = None
     request_cost: Usd = 0
     compute_cost: Usd = 0
-    effective_at: AwareDatetime | None = None
+    effective_at: AwareMoment | None = None
     source: StrictStr = Field("", max_length=500)
 
 
@@ -81,7 +82,7 @@ class MadePrice(TypedDict):
 def price_list(
     caller: Admin,  # noqa: ARG001 - checked by its type, here and below
     use: Use,
-    at: Annotated[AwareDatetime | None, Query(description="ISO 8601 with a time zone.")] = None,
+    at: Annotated[AwareMoment | None, Query(description="ISO 8601 with a time zone.")] = None,
 ) -> PriceList:
     moment = at or use.clock.now()
     return {

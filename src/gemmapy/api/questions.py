@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from gemmapy.api.access import SignedIn, UserId, scope
+from gemmapy.api.moments import AnyMoment
 from gemmapy.api.services import Services, services
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.periods import Window, between
@@ -17,7 +18,7 @@ from gemmapy.storage.figures import Filter
 
 Name = Annotated[str | None, Query(min_length=1, max_length=200)]
 Number = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
-Moment = Annotated[datetime | None, Query(description="ISO 8601 with a time zone, as in 2026-11-01T00:00:00Z.")]
+Moment = Annotated[AnyMoment | None, Query(description="ISO 8601 with a time zone, as in 2026-11-01T00:00:00Z.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
@@ -16,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from gemmapy.api.access import SignedIn
 from gemmapy.api.services import Services, services
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.metering.answers import Done
 from gemmapy.rag.answers import AddedDocument, CollectionEntry, Collections, Documents, RagStats, Results, WholeDocument
 from gemmapy.rag.extraction import as_text, extract
@@ -29,6 +31,7 @@ Use = Annotated[Services, Depends(services)]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 CollectionName = StrictStr | Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
+METADATA_DEPTH = 20
 UPLOADS = "/api/rag/documents"
 
 
@@ -267,18 +270,37 @@ def _metadata(text: str) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        said: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise InvalidRequest("metadata must be a JSON object.")
-    return said  # pyright: ignore[reportUnknownVariableType]
+        said: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    except (*UNREADABLE, UnicodeEncodeError):
+        raise InvalidRequest("metadata must be a JSON object.") from None
+    _check_metadata(said)
+    return said
 
 
 def _check_metadata(metadata: dict[str, Any]) -> None:
-    size = len(json.dumps(metadata))
+    """Raises InvalidRequest for what is too large, or could not be given back as JSON."""
+    if _depth(metadata) > METADATA_DEPTH:
+        raise InvalidRequest(f"metadata may be nested {METADATA_DEPTH} deep at most.")
+    try:
+        size = len(json.dumps(metadata, allow_nan=False))
+    except ValueError:
+        raise InvalidRequest("metadata must hold numbers that are numbers, not NaN or Infinity.") from None
     if size > METADATA_LIMIT:
         raise InvalidRequest(f"metadata must have at most {METADATA_LIMIT} bytes as JSON, has {size}.")
+
+
+def _depth(value: Any) -> int:
+    """How deep objects and lists are nested, without recursion; 1 for a flat object."""
+    depth, level = 0, [value]
+    while level:
+        inside: list[Any] = []
+        for entry in level:
+            if isinstance(entry, dict):
+                inside += entry.values()  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+            elif isinstance(entry, list):
+                inside += entry  # pyright: ignore[reportUnknownArgumentType]
+        depth, level = depth + 1, inside
+    return depth
 
 
 def _name_or_id(text: str | None) -> str | int | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from gemmapy.api.access import Admin
+from gemmapy.api.moments import AwareMoment
 from gemmapy.api.questions import project_id_of
 from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd
@@ -25,13 +26,13 @@ class RepriceBody(BaseModel):
     """Which requests, and by which prices; without `apply` nothing is changed."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
-    start: AwareDatetime = Field(alias="from")
-    end: AwareDatetime | None = Field(None, alias="to", description="Not included; left out: now.")
+    start: AwareMoment = Field(alias="from")
+    end: AwareMoment | None = Field(None, alias="to", description="Not included; left out: now.")
     model: StrictStr | None = Field(None, min_length=1, max_length=200, description="As it was asked for.")
     user_id: int | None = Field(None, ge=1, le=2**63 - 1)
     project: StrictStr | None = Field(None, min_length=1, max_length=100, description="By its name.")
     unpriced_only: StrictBool = Field(False, description="Only requests that have no price.")
-    prices_at: AwareDatetime | None = Field(None, description="By the price list of this moment; left out: now.")
+    prices_at: AwareMoment | None = Field(None, description="By the price list of this moment; left out: now.")
     as_recorded: StrictBool = Field(False, description="Back to what each request was recorded with.")
     reason: StrictStr = Field("", max_length=500, description="Required to apply; stays in the trail.")
     apply: StrictBool = False

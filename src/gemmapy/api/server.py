@@ -1,19 +1,26 @@
-"""uvicorn, and what it lacks against silent connections: a time limit for a request's head and for a stalled reader."""
+"""uvicorn, and what it lacks against silent and endless connections: limits of time and of size.
+
+A request's head, and whatever else is no body (chunk extensions, trailers), has at most `MAX_HEAD_BYTES`; trailers are
+never taken for headers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import socket
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gemmapy.core.errors import ConfigurationError
 
+MAX_HEAD_BYTES = 64 * 1024
 WATCH = "gemmapy.watch"
 """In the ASGI scope: takes what is to be called if the client's connection goes, and returns what ends that. A task
 that waits for `http.disconnect` would say the same, and cost every request a task."""
@@ -35,6 +42,9 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
         _stall: asyncio.TimerHandle | None = None
         _is_in_head = False
         _leaving: Callable[[], None] | None = None
+        _unused_bytes = 0
+        """Have come since the last head or piece of a body was complete."""
+        _plain_head = b""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -57,9 +67,23 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
                 self._leaving()
 
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            self._unused_bytes += len(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Nothing else is spoken here, so the request means what it means without the offer (RFC 9110, 7.8). The
+                # parser has let go of its body, and would take it for the next request.
+                self.parser = httptools.HttpRequestParser(self)
+                self.data_received(self._plain_head + data[upgrade.args[0] :])
+                return
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
             if self._is_in_head and self._silence is None:  # a later request of a kept-alive connection
                 self._fall_silent()
+            if self._unused_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(_TOO_LARGE)
 
         def on_message_begin(self) -> None:
             self._is_in_head = True
@@ -68,8 +92,24 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
+            if self.parser.should_upgrade():
+                self._plain_head = _without_upgrade(self.parser, self.url, self.headers)
+                return
             self._speak()
+            if self._unused_bytes > MAX_HEAD_BYTES and _size(self.url, self.headers) > MAX_HEAD_BYTES:
+                raise ValueError(_TOO_LARGE)  # which the parser makes an error of the request
+            self._unused_bytes = 0
             super().on_headers_complete()
+            # What comes from here on is a trailer. It must not become a header of a request that is being answered.
+            self.headers = deque(maxlen=0)  # pyright: ignore[reportAttributeAccessIssue]
+
+        def on_body(self, body: bytes) -> None:
+            self._unused_bytes = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -103,6 +143,28 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
                 self.transport.abort()
 
     return Bounded
+
+
+_OFFERS = (b"upgrade", b"http2-settings")
+_TOO_LARGE = f"A request's head may have at most {MAX_HEAD_BYTES} bytes."
+
+
+def _without_upgrade(parser: Any, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A request's head as it would be had its client offered no other protocol."""
+    lines = [parser.get_method() + b" " + url + b" HTTP/" + parser.get_http_version().encode()]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [
+                token for token in value.split(b",") if token.strip().lower() not in (b"upgrade", b"http2-settings")
+            ]
+            value = b",".join(tokens)
+        if name not in _OFFERS and (value or name != b"connection"):
+            lines.append(name + b": " + value)
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def _size(url: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 def _cancelled(timer: asyncio.TimerHandle | None) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemmapy.api.credential import CREDENTIAL
 from gemmapy.api.pages import PREFIX, Pages, joined, wants_page
 from gemmapy.api.proxy import Pace, Proxy
 from gemmapy.api.rag import UPLOADS
-from gemmapy.core.errors import GemmaPyError
+from gemmapy.core.errors import GemmaPyError, InvalidRequest, PayloadTooLarge
 from gemmapy.gateway.asked import ENDPOINTS
 from gemmapy.gateway.door import Door, Visit
 
@@ -74,8 +75,8 @@ class Switch:
                 visit.leave()
 
     def _patient(self, receive: Receive, limit: int | None, visit: Visit | None) -> Receive:
-        """`receive` for a body of bounded length and pace, for which there is memory; past any of these, the client
-        counts as gone."""
+        """`receive` for a body of bounded length and pace, for which there is memory. Past any of these it raises what
+        FastAPI makes an answer of."""
         size = 0
         complete = False
         pace: Pace | None = None
@@ -89,19 +90,28 @@ class Switch:
                 async with asyncio.timeout(pace.left_s(size)):
                     message = await receive()
             except TimeoutError:
-                return {"type": "http.disconnect"}
+                slow = InvalidRequest("The request body came too slowly.", hint="Send it faster.")
+                slow.status, slow.code = 408, "request_timeout"
+                raise _told(slow)  # noqa: B904 - as below
             size += len(message.get("body", b""))
             if limit is not None and size > limit:
-                return {"type": "http.disconnect"}
+                raise _told(PayloadTooLarge(f"The request body may have at most {limit} bytes."))
             if visit is not None:
                 try:
                     visit.carry(size)
-                except GemmaPyError:
-                    return {"type": "http.disconnect"}  # counted by the door
+                except GemmaPyError as error:  # counted by the door
+                    raise _told(error)  # noqa: B904 - it is its cause
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
         return bounded
+
+
+def _told(error: GemmaPyError) -> HTTPException:
+    """An error as FastAPI lets it pass while it reads a body; of any other it makes a 400 of its own."""
+    passed = HTTPException(error.status, error.message)
+    passed.__cause__ = error
+    return passed
 
 
 def _private(send: Send) -> Send:

@@ -44,8 +44,9 @@ class GemmaPyError(Exception):
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, retry_after_s: float | None = None
     ) -> None:
-        super().__init__(message or self.default)
-        self.message = message or self.default
+        # Half a surrogate pair, which JSON can hold and UTF-8 cannot, must not make an error of the error.
+        self.message = (message or self.default).encode("utf-8", "replace").decode()
+        super().__init__(self.message)
         self.hint = hint or self.default_hint
         self.retry_after_s = retry_after_s
 

@@ -13,6 +13,7 @@ PERIOD_DAYS = {"day": 1, "week": 7, "month": 30, "quarter": 90, "year": 365}
 PROJECTION_DAYS = {"week": 7, "month": 30, "quarter": 90}
 INTERVALS = ("hour", "day", "week")
 MAX_DAYS = 3660
+_FIRST, _LAST = datetime(1970, 1, 1), datetime(9998, 12, 31)  # noqa: DTZ001 - days, in whatever zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,20 @@ def between(start: datetime, end: datetime) -> Window:
     """The window from `start` up to `end`, both aware. Raises InvalidRequest where it is empty or over ten years."""
     if start.tzinfo is None or end.tzinfo is None:
         raise InvalidRequest("from and to must have a time zone, as in 2026-11-01T00:00:00Z.")
+    check_moment(start)
+    check_moment(end)
     if not start < end:
         raise InvalidRequest(f"from must be before to, got {start.isoformat()} and {end.isoformat()}.")
     if end - start > timedelta(days=MAX_DAYS):
         raise InvalidRequest(f"from and to may be at most {MAX_DAYS} days apart.")
     return Window(start.astimezone(UTC), end.astimezone(UTC))
+
+
+def check_moment(moment: datetime) -> datetime:
+    """`moment` itself. Raises InvalidRequest before 1970 and after 9998, where sums with it can leave the calendar."""
+    if _FIRST <= moment.replace(tzinfo=None) <= _LAST:
+        return moment
+    raise InvalidRequest(f"A moment must lie in the years 1970 to 9998, got {moment.isoformat()}.")
 
 
 def days_of(period: str, allowed: dict[str, int]) -> int:

@@ -13,6 +13,7 @@ import msgspec
 import zstandard
 
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.upstream import Dialect
 
 BYTES_PER_TOKEN = 4
@@ -179,13 +180,17 @@ def read(envelope: Envelope, sent: bytes, max_body_bytes: int) -> Asked:
     endpoint = envelope.endpoint
     body = decompress(sent, envelope.header(b"content-encoding"), max_body_bytes)
     try:
+        if not body.isascii():
+            body.decode()  # or what is decoded of it later would fail where nobody expects it
         fields = _decode(body)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The request body is not what {endpoint.path} takes: {error}.") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
     if not fields.model:
         raise InvalidRequest("model is required", hint="GET /api/tags lists the models.")
+    if not fields.model.isprintable():
+        raise InvalidRequest("model must have no control characters.", hint="GET /api/tags lists the models.")
     if len(fields.model) > MODEL_NAME_LIMIT:
         raise InvalidRequest(f"model must have at most {MODEL_NAME_LIMIT} characters, has {len(fields.model)}.")
     encoding = envelope.header(b"content-encoding")
@@ -255,7 +260,7 @@ def _text_bytes(value: msgspec.Raw) -> int:
     if raw[:1] == b"[" and raw[1:].lstrip()[:1] == b"{":
         try:
             return sum(len(part.text.encode()) for part in _decode_parts(raw) if part.text)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return len(raw)  # not parts as we know them; the upstream will say what it thinks of them
     return len(raw)
 

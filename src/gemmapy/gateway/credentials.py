@@ -88,7 +88,7 @@ def generate_key() -> str:
 
 def hash_key(key: str) -> bytes:
     """How a key is stored and looked up: SHA-256, since 256 random bits need neither salt nor slowness."""
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gemmapy.core.errors import InvalidRequest, UpstreamError, UpstreamLost, UpstreamTimeout
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.core.ids import id_text
 from gemmapy.core.money import usd_or_none
 from gemmapy.core.records import Outcome
@@ -105,6 +106,9 @@ class Delivery:
         except (UpstreamLost, UpstreamTimeout):
             opened.broke()
             raise
+        except UNREADABLE as error:
+            title, kind = exchange.upstream.title, type(error).__name__
+            raise UpstreamError(f"{title} sent something that is not an answer ({kind}).") from error
         finally:
             if self._lag is not None:
                 self._lag.caught_up.cancel()

@@ -14,6 +14,7 @@ import structlog
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import Draining, GemmaPyError, InvalidRequest, LimitReached, Overloaded, StorageUnavailable
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.core.ids import RequestIds, id_text
 from gemmapy.core.records import Outcome, Timings, Usage
 from gemmapy.gateway.admission import Admission, Ticket
@@ -37,6 +38,11 @@ from gemmapy.upstreams.transport import Transport
 __all__ = ["CLIENT_LEFT", "Gateway", "RawHeaders", "Reply"]
 INTERRUPTED = "interrupted"
 _log = structlog.stdlib.get_logger()
+
+
+def _unreadable(error: Exception) -> InvalidRequest:
+    """Of a body that was read as far as its first look went, and holds something deeper in that cannot be."""
+    return InvalidRequest(f"The request body cannot be read: {type(error).__name__}, {str(error)[:200]}.")
 
 
 class Gateway:
@@ -112,6 +118,8 @@ class Gateway:
             if ticket.taken is not None:
                 reply.note(ticket.taken.headers)
             await _Request(self, ticket, reply, task).run()
+        except UNREADABLE as error:
+            raise _unreadable(error) from error
         finally:
             self.running.discard(task)
 
@@ -198,6 +206,10 @@ class _Request:
                 raise
             self._task.uncancel()
             self._record.write_unwatched(CLIENT_LEFT, None, "The client left before its answer was complete.")
+        except UNREADABLE as failure:
+            refusal = _unreadable(failure)
+            await self._fail(refusal)
+            raise refusal from failure
         except Exception as failure:
             self._record.write_unwatched(500, "internal_error", f"The gateway failed: {type(failure).__name__}.")
             raise

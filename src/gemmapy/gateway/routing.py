@@ -15,6 +15,7 @@ import msgspec
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import UnknownModel, UpstreamUnreachable
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.auth import Caller
 from gemmapy.upstreams.catalogue import Catalogue
@@ -133,7 +134,7 @@ def beginning(asked: Asked) -> bytes | None:
             first.append(bytes(message))
             if _decode_role(message).role == "user":
                 break
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None  # the upstream will say what is wrong with it
     first.append(bytes(said.prompt)[:_PREFIX_BYTES])
     return blake2b(b"\0".join(first), digest_size=16).digest()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.exchange import plain_fields
 from gemmapy.upstreams.translation import is_load
@@ -34,7 +35,7 @@ def question(asked: Asked, policy: Policy) -> dict[str, Any] | None:
         return None
     try:
         fields = plain_fields(asked.body) if asked.endpoint.is_contract else msgspec.json.decode(asked.body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None  # whatever it is, the upstream will say so
     if asked.use_cache is None and not is_deterministic(asked, fields):
         return None

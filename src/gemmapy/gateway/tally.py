@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gemmapy.core.errors import UpstreamError
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.core.records import Timings, Usage
 from gemmapy.gateway.asked import Asked
 from gemmapy.upstreams.frames import sse_data
@@ -19,6 +20,9 @@ from gemmapy.upstreams.upstream import Dialect, Upstream
 _NOTHING = (b"", b'""', b"null", b"[]")
 _NS_PER_MS = 1_000_000
 KEPT_TEXT_LIMIT = 1_000_000
+MOST_TOKENS = 10**9
+"""What one request can have, with room: the largest contexts are a hundredth of it."""
+_MOST_NS = 30 * 86_400 * 10**9
 
 
 class _OllamaMessage(msgspec.Struct):
@@ -161,9 +165,9 @@ class Tally:
         """Puts in what the upstream's tokenizer counted, where the upstream did not report it with the answer."""
         self._counted_by_gateway = True
         if prompt_tokens is not None:
-            self._prompt_tokens = prompt_tokens
+            self._prompt_tokens = _within(prompt_tokens, MOST_TOKENS)
         if response_tokens is not None:
-            self._response_tokens = response_tokens
+            self._response_tokens = _within(response_tokens, MOST_TOKENS)
 
     def nothing_used(self) -> None:
         """A request that only loads or unloads a model has zero tokens."""
@@ -172,14 +176,16 @@ class Tally:
 
     def usage(self) -> Usage:
         """The tokens as they are known now, estimated where the engine has not counted."""
-        prompt, response = self._prompt_tokens, self._response_tokens
+        prompt, response, cached = self._prompt_tokens, self._response_tokens, self._cached_prompt_tokens
+        if cached is not None and cached > (self._prompt_estimate if prompt is None else prompt):
+            cached = None  # they are part of the prompt; more than all of it cannot be
         if self.complete and (prompt is not None or response is not None):
             # An engine that reports one count leaves the other out where it is zero, or where all came from its cache.
-            return Usage(prompt or 0, response or 0, self._cached_prompt_tokens, self._counted_by_gateway)
+            return Usage(prompt or 0, response or 0, cached, self._counted_by_gateway)
         return Usage(
             prompt_tokens=prompt if prompt is not None else self._prompt_estimate,
             response_tokens=response if response is not None else self.content_frames,
-            cached_prompt_tokens=self._cached_prompt_tokens,
+            cached_prompt_tokens=cached,
             estimated=True,
         )
 
@@ -200,7 +206,7 @@ class Tally:
     def _see_ollama(self, frame: bytes, now_ns: int, *, streamed: bool) -> None:
         try:
             said = _decode_ollama(frame)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
         if bytes(said.error) not in _NOTHING:
             self._fail(said.error)
@@ -215,18 +221,18 @@ class Tally:
         if said.done or not streamed:
             self.complete = self.closing = True
             self.finish_reason = said.done_reason
-            self._load_ns = said.load_duration
-            self._prompt_ns = said.prompt_eval_duration
-            self._generation_ns = said.eval_duration
-            self._prompt_tokens = said.prompt_eval_count
-            self._response_tokens = said.eval_count
+            self._load_ns = _within(said.load_duration, _MOST_NS)
+            self._prompt_ns = _within(said.prompt_eval_duration, _MOST_NS)
+            self._generation_ns = _within(said.eval_duration, _MOST_NS)
+            self._prompt_tokens = _within(said.prompt_eval_count, MOST_TOKENS)
+            self._response_tokens = _within(said.eval_count, MOST_TOKENS)
             if said.done_reason in ("load", "unload"):
                 self.nothing_used()
 
     def _see_openai(self, data: bytes, now_ns: int, *, streamed: bool) -> None:
         try:
             said = _decode_openai(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
         if bytes(said.error) not in _NOTHING:
             self._fail(said.error)
@@ -246,16 +252,16 @@ class Tally:
         if said.usage is not None:
             # The last word, unless the server reports with every chunk (vLLM's continuous_usage_stats).
             self.closing = self.closing or not said.choices or self.finish_reason is not None
-            self._prompt_tokens = said.usage.prompt_tokens
-            self._response_tokens = said.usage.completion_tokens
+            self._prompt_tokens = _within(said.usage.prompt_tokens, MOST_TOKENS)
+            self._response_tokens = _within(said.usage.completion_tokens, MOST_TOKENS)
             details = said.usage.prompt_tokens_details
             if details is not None:
-                self._cached_prompt_tokens = details.cached_tokens
+                self._cached_prompt_tokens = _within(details.cached_tokens, MOST_TOKENS)
         if said.timings is not None:
             self._prompt_ns = _ns(said.timings.prompt_ms)
             self._generation_ns = _ns(said.timings.predicted_ms)
             if self._cached_prompt_tokens is None:
-                self._cached_prompt_tokens = said.timings.cache_n
+                self._cached_prompt_tokens = _within(said.timings.cache_n, MOST_TOKENS)
 
     def _token(self, now_ns: int, *texts: msgspec.Raw) -> None:
         self.content_frames += 1
@@ -286,4 +292,10 @@ def _ms(ns: int | None) -> int | None:
 
 
 def _ns(ms: float | None) -> int | None:
-    return None if ms is None else round(ms * _NS_PER_MS)
+    return None if ms is None or not 0 <= ms * _NS_PER_MS <= _MOST_NS else round(ms * _NS_PER_MS)
+
+
+def _within(count: int | None, most: int) -> int | None:
+    """A figure that an engine reports; None where it cannot be one, since no ledger should hold what a broken (or
+    lying) server says, and a number past 64 bits would cost the request its row."""
+    return count if count is not None and 0 <= count <= most else None

@@ -19,7 +19,7 @@ _COLUMNS = (
     *("unpriced_requests", "prompt_cost", "response_cost", "other_cost", "cost"),
 )
 _HEAD = ("statement", "month", "kind", "subject", "line", *_COLUMNS, "corrected_month", "reason")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _PAGE = Path(__file__).with_name("statement.html")
 
 

@@ -24,6 +24,7 @@ from gemmapy.core.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import Endpoint
 from gemmapy.gateway.auth import Caller
 from gemmapy.gateway.handle import Gateway
@@ -202,7 +203,7 @@ class Embedder:
         said = await ask(self._gateway, caller, endpoint, body)
         try:
             rows = msgspec.json.decode(said, type=_Answer).embeddings
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise UpstreamError(f"The model {model!r} did not answer with embeddings.") from None
         if len(rows) != len(texts):
             raise UpstreamError(f"The model {model!r} gave {len(rows)} embeddings for {len(texts)} texts.")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gemmapy.core.errors import InvalidRequest
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.auth import Caller
 from gemmapy.rag.prompt import cited, lay_out
@@ -72,7 +73,7 @@ class Sources:
     def see(self, frame: bytes) -> None:
         try:
             self._said.append(_decode_line(frame).response)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return  # an empty line; what is no answer at all has failed before
 
     def fields(self) -> dict[str, object]:

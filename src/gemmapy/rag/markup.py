@@ -34,6 +34,8 @@ _ZERO = r"0*(\.0+)?\s*(px|pt|em|rem|%)?\s*(;|!|$)"
 _HIDING = re.compile(
     rf"display\s*:\s*none|visibility\s*:\s*(hidden|collapse)|opacity\s*:\s*{_ZERO}|font-size\s*:\s*{_ZERO}"
 )
+_DEEPEST = 512
+"""Tags in tags; what is deeper counts as its outermost kin, as in browsers."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -72,6 +74,8 @@ class _Reader(HTMLParser):
             or (tag in _BLOCKS and self._open[-1][0] == "p")
         ):
             self.handle_endtag(self._open[-1][0])
+        if len(self._open) >= _DEEPEST:
+            return
         self._open.append((tag, self._is_hidden or tag in _UNSEEN or _hides(attrs)))
         if self._is_hidden:
             return

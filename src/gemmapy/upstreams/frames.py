@@ -13,8 +13,9 @@ from gemmapy.core.errors import UpstreamError
 FRAME_LIMIT = 16 * 1024 * 1024
 """A frame is at most a whole answer's tool calls or an image."""
 
-# An event ends with a blank line; each of its lines ends with \n, \r\n or \r (WHATWG HTML, 9.2.5).
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\n\r\n|\r\n\n|\r\r(?!\n)")
+# An event ends with a blank line; each of its lines ends with \n, \r\n or \r (WHATWG HTML, 9.2.5). A \r that nothing
+# has followed yet ends none: the \n that belongs to it may come with the next piece.
+_EVENT_END = re.compile(rb"(?:\n|\r\n|\r(?=[^\n]))(?:\n|\r\n|\r(?=[^\n]))")
 _LONGEST_END = 4
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 

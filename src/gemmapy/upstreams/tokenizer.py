@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gemmapy.core.errors import GemmaPyError
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.transport import Transport
 from gemmapy.upstreams.upstream import Upstream
 
@@ -42,7 +43,7 @@ async def count_prompt(upstream: Upstream, transport: Transport, kind: str, body
         if templated is not None:
             try:
                 prompt = msgspec.json.decode(templated, type=_Templated).prompt
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 return None
             return await _tokenize(upstream, transport, model, [prompt])
         counted = await _post(upstream, transport, "/tokenize", {"model": model, "messages": messages, **tools})
@@ -80,7 +81,7 @@ def _count(body: bytes | None) -> int | None:
         return None
     try:
         said = msgspec.json.decode(body, type=_Counted)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return said.count if said.count is not None else (None if said.tokens is None else len(said.tokens))
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from gemmapy.core.errors import UpstreamError
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedServer
 from gemmapy.upstreams.places import Places
@@ -121,7 +122,7 @@ def _models(body: bytes, kind: str) -> Mapping[str, dict[str, Any]] | None:
     """Reads Ollama's `{"models": [{"name"}]}` and OpenAI's `{"data": [{"id"}]}`; None for anything else."""
     try:
         listed = msgspec.json.decode(body, type=_Listed)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     entries = listed.models if kind == "ollama" else listed.data
     if entries is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import Generator
@@ -119,29 +120,136 @@ def test_a_token_ends_after_24_hours(auth: Auth, clock: FixedClock) -> None:
         auth.identify(token)
 
 
-def _unsigned(claims: dict[str, object], header: dict[str, str]) -> str:
-    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
-    return ".".join([*parts, ""])
-
-
-def test_forged_tokens_are_refused(auth: Auth, clock: FixedClock) -> None:
+def _claims(clock: FixedClock, **changes: object) -> dict[str, object]:
+    """What a valid token of ada's says, with changes; a claim that becomes `...` is left out."""
     now = clock.now().timestamp()
-    claims = {"sub": "1", "iat": now, "exp": now + 3600}
-    forged = [
-        jwt.encode(claims, b"x" * 32, "HS256"),
-        jwt.encode(claims, b"s" * 64, "HS512"),
-        _unsigned(claims, {"alg": "none", "typ": "JWT"}),
-        jwt.encode({"sub": "1", "iat": now}, SECRET, "HS256"),
-        jwt.encode({**claims, "exp": now - 1}, SECRET, "HS256"),
-        jwt.encode({**claims, "sub": "99"}, SECRET, "HS256"),
-        jwt.encode({**claims, "sub": "x"}, SECRET, "HS256"),
-        jwt.encode({**claims, "iat": now + 3600, "exp": now + 7200}, SECRET, "HS256"),
-        "gp-" + "a" * 43,
-        "eyJ",
-        "",
-        "\x00",
-    ]
-    for token in forged:
+    said = {"sub": "1", "iat": now, "exp": int(now + 3600), "sid": "s", "auth_time": now, "jti": "j", **changes}
+    return {name: value for name, value in said.items() if value is not ...}
+
+
+def _sealed(claims: object, header: dict[str, object], secret: bytes = SECRET) -> str:
+    """A token with any header and any content, signed as HS256 signs."""
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims)]
+    signature = hmac.digest(secret, ".".join(parts).encode(), "sha256")
+    return ".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=").decode()])
+
+
+HS256: dict[str, object] = {"alg": "HS256", "typ": "JWT"}
+
+
+def test_a_token_with_all_its_claims_and_the_right_signature_is_taken(auth: Auth, clock: FixedClock) -> None:
+    """Or none of the tests after this one could fail."""
+    assert auth.identify(jwt.encode(_claims(clock), SECRET, "HS256")).username == "ada"
+    assert auth.identify(_sealed(_claims(clock), HS256)).username == "ada"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "none"},
+        {"alg": "None"},
+        {"alg": ""},
+        {},
+        {"alg": None},
+        {"alg": ["HS256"]},
+        {"alg": "HS512"},
+        {"alg": "RS256"},
+        {"alg": "ES256"},
+        {"alg": "EdDSA"},
+        {"alg": "HS256", "crit": ["exp"], "b64": False},
+        {"alg": "HS256", "b64": False},
+    ],
+)
+def test_a_token_of_another_kind_is_refused(auth: Auth, clock: FixedClock, header: dict[str, object]) -> None:
+    for token in (_sealed(_claims(clock), header), _sealed(_claims(clock), header).rpartition(".")[0] + "."):
+        with pytest.raises(Unauthorized):
+            auth.identify(token)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"kid": "../../../../dev/null"},
+        {"kid": "0"},
+        {"kid": "' UNION SELECT 'x' --"},
+        {"jku": "http://127.0.0.1:1/keys"},
+        {"x5u": "http://127.0.0.1:1/cert"},
+        {"jwk": {"kty": "oct", "k": base64.urlsafe_b64encode(b"x" * 32).decode()}},
+        {"x5c": ["eA=="]},
+    ],
+)
+def test_no_header_chooses_the_key(auth: Auth, clock: FixedClock, more: dict[str, object]) -> None:
+    """Neither to open a token that another key has signed, nor to fetch one."""
+    for secret in (b"x" * 32, b"", b"\0"):
+        with pytest.raises(Unauthorized):
+            auth.identify(_sealed(_claims(clock), {**HS256, **more}, secret))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: ...} for name in ("sub", "iat", "exp", "sid", "auth_time")),
+        *({name: None} for name in ("sub", "iat", "exp", "auth_time")),
+        {"sub": "99"},
+        {"sub": "0"},
+        {"sub": "-1"},
+        {"sub": "x"},
+        {"sub": "1e0"},
+        {"sub": ["1"]},
+        {"sub": {"id": 1}},
+        {"sub": "9" * 5000},
+        {"exp": 1},
+        {"exp": "tomorrow"},
+        {"exp": [1]},
+        {"exp": 10**40},
+        {"exp": -(10**20)},
+        {"iat": 10**12},
+        {"iat": "x"},
+        {"auth_time": "x"},
+        {"auth_time": 10**40},
+        {"nbf": 10**11},
+        {"aud": "elsewhere"},
+    ],
+)
+def test_a_token_that_says_something_else_is_refused(auth: Auth, clock: FixedClock, changes: dict[str, object]) -> None:
+    with pytest.raises(Unauthorized):
+        auth.identify(_sealed(_claims(clock, **changes), HS256))
+
+
+def test_a_token_that_is_over_or_not_yet_is_refused(auth: Auth, clock: FixedClock) -> None:
+    now = clock.now().timestamp()
+    auth.identify(_sealed(_claims(clock, iat=now + 240), HS256))  # clocks of two gateways may differ by minutes
+    for changes in ({"exp": int(now)}, {"exp": int(now) - 1}, {"iat": now + 400, "exp": int(now) + 7200}):
+        with pytest.raises(Unauthorized):
+            auth.identify(_sealed(_claims(clock, **changes), HS256))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *("gp-" + "a" * 43, "eyJ", "", ".", "..", "...", "a.b.c", "\x00", "\ud800", "é.é.é", "a" * 5000),
+        *("." * 4000, "eyJhbGciOiJIUzI1NiJ9.W10.x", "gp-", "gp-\ud800"),
+    ],
+)
+def test_what_is_no_token_is_refused(auth: Auth, token: str) -> None:
+    with pytest.raises(Unauthorized):
+        auth.identify(token)
+
+
+@pytest.mark.parametrize("content", [[], "x", 1, None, {"sub": "1"}])
+def test_a_token_that_holds_something_else_is_refused(auth: Auth, content: object) -> None:
+    with pytest.raises(Unauthorized):
+        auth.identify(_sealed(content, HS256))
+
+
+def test_a_signature_is_for_one_token(auth: Auth, clock: FixedClock) -> None:
+    head, body, signature = auth.issue(2)[0].split(".")
+    other = _sealed(_claims(clock), HS256, b"x" * 32)
+    swapped = ".".join([*other.split(".")[:2], signature])
+    cut = f"{head}.{body}.{signature[:-1]}"
+    padded = f"{head}.{body}.{signature}=="
+    flipped = f"{head}.{body}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
+    for token in (swapped, cut, flipped, f"{head}.{body}", f"{head}.{body}.", padded + "x"):
         with pytest.raises(Unauthorized):
             auth.identify(token)
 

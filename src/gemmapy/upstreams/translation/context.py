@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gemmapy.core.errors import InvalidRequest, UpstreamError
+from gemmapy.core.foreign import UNREADABLE
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def read_request(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The request body is not valid: {error}.") from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
 
 
@@ -50,7 +51,7 @@ def read_answer(body: bytes, kind: type[T]) -> T:
     """Decodes what an upstream said. Raises UpstreamError."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
 
 
@@ -58,7 +59,7 @@ def read_arguments(text: str) -> dict[str, Any]:
     """A tool call's arguments, which OpenAI writes as JSON in a text. Raises UpstreamError where they are not."""
     try:
         return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise UpstreamError("The model server sent a tool call whose arguments are not a JSON object.") from None
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from gemmapy.core.foreign import UNREADABLE
+
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -34,7 +36,7 @@ def message_of(body: bytes) -> str | None:
     """What an error's body says, in any of the shapes that servers use; None where it says nothing readable."""
     try:
         said: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return body.decode("utf-8", "replace").strip()[:500] or None
     return text_of(said)
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gemmapy.core.errors import InvalidRequest
+from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.translation.context import Context, base64_of, read_answer, read_request
 from gemmapy.upstreams.translation.errors import message_of, openai_error, openai_stream_error, text_of
 
@@ -362,7 +363,7 @@ def _messages(messages: list[_Message]) -> list[dict[str, Any]]:
                     names[call.id] = call.function.name
                 try:
                     arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     raise InvalidRequest("A tool call's arguments must be a JSON object in a text.") from None
                 calls.append({"function": {"name": call.function.name, "arguments": arguments}})
             entry["tool_calls"] = calls
