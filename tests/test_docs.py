@@ -17,7 +17,13 @@ from gemmapy.config import Settings
 from tests.support.gateway import gateway
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/README.md"]
+DOCS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks/README.md",
+]
 
 
 def test_every_setting_is_documented_and_nothing_else() -> None:
@@ -93,3 +99,9 @@ def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
         costs = running.get("/api/admin/costs/all").json
         assert [user["username"] for user in costs["users"]] == ["admin", "ada"]
         assert all(user["total_cost"] > 0 for user in costs["users"])
+
+
+def test_every_test_that_security_names_is_there() -> None:
+    named = re.findall(r"`((?:contract|end_to_end|unit|crash)/[\w/]+(?:\.py)?)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []

@@ -14,6 +14,8 @@ NUSD_PER_USD = 1_000_000_000
 CURRENCY = "USD"
 _LARGEST_NUSD = 2**63 - 1
 MAX_DIGITS = 25
+MOST_PRICE_USD = 1_000
+"""A thousand times the dearest hosted model."""
 
 
 def usd(nusd: int) -> float:
@@ -50,6 +52,15 @@ def parse_usd(amount: object, name: str) -> int:
     if nusd != nusd.to_integral_value():
         raise InvalidRequest(f"{name} must have at most 9 decimals (a nano-dollar), got {shown}.")
     return int(nusd)
+
+
+def parse_price(amount: object, name: str) -> int:
+    """`parse_usd` for what is paid per 1K tokens, per request or per second: at most `MOST_PRICE_USD`, so that no
+    request's cost can leave 64 bits, and cost the request its row."""
+    nusd = parse_usd(amount, name)
+    if nusd > MOST_PRICE_USD * NUSD_PER_USD:
+        raise InvalidRequest(f"{name} must be at most {MOST_PRICE_USD} dollars, got {str(amount)[:MAX_DIGITS]}.")
+    return nusd
 
 
 def divide_half_even(numerator: int, denominator: int) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from gemmapy.core.errors import InvalidRequest
-from gemmapy.core.money import NUSD_PER_USD, parse_usd
+from gemmapy.core.money import NUSD_PER_USD, parse_price
 from gemmapy.pricing import PriceBook, catalogue
 from gemmapy.storage import prices, revisions
 from gemmapy.storage.store import Store
@@ -114,12 +114,12 @@ class PriceDesk:
         cached = entry.cached_input_usd
         price = prices.NewPrice(
             model=name,
-            input_nusd_per_1k=parse_usd(entry.input_usd, "input_cost"),
-            output_nusd_per_1k=parse_usd(entry.output_usd, "output_cost"),
+            input_nusd_per_1k=parse_price(entry.input_usd, "input_cost"),
+            output_nusd_per_1k=parse_price(entry.output_usd, "output_cost"),
             effective_at=effective_at,
-            cached_input_nusd_per_1k=None if cached is None else parse_usd(cached, "cached_input_cost"),
-            request_nusd=parse_usd(entry.request_usd, "request_cost"),
-            compute_nusd_per_second=parse_usd(entry.compute_usd_per_second, "compute_cost"),
+            cached_input_nusd_per_1k=None if cached is None else parse_price(cached, "cached_input_cost"),
+            request_nusd=parse_price(entry.request_usd, "request_cost"),
+            compute_nusd_per_second=parse_price(entry.compute_usd_per_second, "compute_cost"),
             source=entry.source.strip()[:SOURCE_LIMIT],
         )
         price_id = self._store.write(lambda connection: prices.append(connection, price, now, by))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -10,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemmapy.core.errors import InvalidRequest
-from gemmapy.core.money import divide_half_even, parse_usd, usd, usd_or_none
+from gemmapy.core.money import MOST_PRICE_USD, divide_half_even, parse_price, parse_usd, usd, usd_or_none
+from gemmapy.core.records import Usage
+from gemmapy.gateway.tally import MOST_TOKENS
+from gemmapy.pricing.book import Price, cost_of
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,14 @@ def test_division_rounds_half_to_even(numerator: int, denominator: int) -> None:
     if numerator < 10**15:  # past that, Decimal's own precision of 28 digits rounds first
         assert divide_half_even(numerator, denominator) == int(with_decimal)
     assert abs(divide_half_even(numerator, denominator) * denominator - numerator) * 2 <= denominator
+
+
+def test_the_dearest_request_there_can_be_has_a_cost_that_fits() -> None:
+    dearest = parse_price(MOST_PRICE_USD, "input_cost")
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    price = Price(1, "m", dearest, dearest, now, request_nusd=dearest, compute_nusd_per_second=dearest)
+    cost = cost_of(price, Usage(MOST_TOKENS, MOST_TOKENS), compute_ms=30 * 86_400 * 1000)
+    assert 0 < cost.total_nusd < 2**63
+    for amount in (MOST_PRICE_USD + 1, "1000.000000001"):
+        with pytest.raises(InvalidRequest, match="at most 1000 dollars"):
+            parse_price(amount, "input_cost")

@@ -479,6 +479,22 @@ def test_a_password_costs_what_rfc_9106_recommends_and_an_unknown_name_the_same(
     assert [credentials.is_outdated(stored) for stored in verified] == [False]
 
 
+@pytest.mark.parametrize("who", ["ada", "bob", "nobody", "eve", "ada\x00", "\ud800", "a" * 1000])
+def test_every_login_that_fails_costs_one_hash(
+    auth: Auth, store: Store, clock: FixedClock, password_hash: str, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Of a known name, one without a password, an unknown one, one that is disabled, and what is no name."""
+    eve = store.write(lambda c: people.create_user(c, "eve", password_hash, is_admin=False, now=clock.now()))
+    store.write(lambda c: people.edit_user(c, eve, {"disabled": True}, clock.now()))
+    auth.refresh()
+    verified: list[str] = []
+    monkeypatch.setattr(credentials, "_hasher", _Counting(verified))
+    with pytest.raises(Unauthorized) as refused:
+        auth.login(who, "wrong", "10.0.0.1")
+    assert len(verified) == 1
+    assert refused.value.message == "The username or the password is wrong."
+
+
 class _Counting:
     """The real hasher, which tells what was verified by it."""
 
