@@ -479,7 +479,7 @@ def test_a_password_costs_what_rfc_9106_recommends_and_an_unknown_name_the_same(
     assert [credentials.is_outdated(stored) for stored in verified] == [False]
 
 
-@pytest.mark.parametrize("who", ["ada", "bob", "nobody", "eve", "ada\x00", "\ud800", "a" * 1000])
+@pytest.mark.parametrize("who", ["ada", "bob", "nobody", "eve", "ada\x00", "a" * 1000])
 def test_every_login_that_fails_costs_one_hash(
     auth: Auth, store: Store, clock: FixedClock, password_hash: str, monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
