@@ -6,7 +6,7 @@ and, once its admission was acknowledged, never in neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -42,18 +42,19 @@ def _sql(statement: str) -> str:
 def write(
     connection: Connection,
     writer: int,
-    admitted: Sequence[Intent],
+    admitted: Sequence[tuple[Intent, int]],
     finished: Sequence[tuple[Outcome, bool]],
     now: datetime,
 ) -> list[int]:
     """Writes a batch: what was admitted, and what is finished; returns the finished ones' ids, in their order.
 
-    The bool beside an Outcome says whether its request has a row in `inflight` that must go. A request that is in both
+    The number beside an Intent is the slot of the process that answers it, which may be another than the `writer`. The
+    bool beside an Outcome says whether its request has a row in `inflight` that must go. A request that is in both
     lists never touches `inflight`.
     """
     over = {outcome.intent.request_id for outcome, _ in finished}
-    begun = {intent.request_id for intent in admitted}
-    new = [_inflight_row(writer, intent) for intent in admitted if intent.request_id not in over]
+    begun = {intent.request_id for intent, _ in admitted}
+    new = [_inflight_row(slot, intent) for intent, slot in admitted if intent.request_id not in over]
     if new:
         connection.exec_driver_sql(_sql("admit"), new)
     if not finished:
@@ -188,6 +189,16 @@ def write_nothing(connection: Connection) -> None:
 def metric_id_of(connection: Connection, request_id: bytes) -> int | None:
     """The ledger's id of a request; None where it is not in the ledger."""
     return connection.execute(select(llm_metrics.c.id).where(llm_metrics.c.request_id == request_id)).scalar()
+
+
+def known(connection: Connection, request_ids: Collection[bytes]) -> dict[bytes, int | None]:
+    """Those of the given requests that were written before: the ledger's id, or None for one that is in flight."""
+    in_flight = select(inflight.c.request_id).where(inflight.c.request_id.in_(request_ids))
+    recorded = select(llm_metrics.c.request_id, llm_metrics.c.id).where(llm_metrics.c.request_id.in_(request_ids))
+    found: dict[bytes, int | None] = dict.fromkeys(connection.execute(in_flight).scalars())
+    for row in connection.execute(recorded):
+        found[row.request_id] = row.id
+    return found
 
 
 def rate(connection: Connection, writer: int, metric_id: int | bytes, rating: int, user_id: int | None) -> bool:

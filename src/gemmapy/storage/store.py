@@ -1,22 +1,22 @@
 """`Store`: a data folder that is open. The one way to its database, for the gateway, the command line and Python.
 
 Reads come from any thread, each on a connection of its own. Writes go to the writer's thread (`writer.py`), which
-makes them durable in batches.
+makes them durable in batches; in a worker, to the process that keeps the books (`Store.join`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from gemmapy.core.clock import Clock, SystemClock
 from gemmapy.core.errors import ConfigurationError, StorageUnavailable
@@ -24,31 +24,58 @@ from gemmapy.core.records import Intent, Outcome
 from gemmapy.storage import leases, ledger
 from gemmapy.storage.engine import database_path, open_reader, open_writer
 from gemmapy.storage.migrate import migrate
-from gemmapy.storage.writer import MAX_BATCH, Admit, Call, Finish, Record, Writer
+from gemmapy.storage.writer import MAX_BATCH, Admit, Call, Finish, Loan, Record, Work, Writer
 
 WRITE_TIMEOUT_S = 10.0
 T = TypeVar("T")
 _log = structlog.stdlib.get_logger()
 
 
-class Store:
-    """An open data folder. Use `Store.open`, and close it (it is a context manager)."""
+class Books(Protocol):
+    """What makes works durable: a `Writer`, or the way to another process's."""
 
-    def __init__(self, data_dir: Path, clock: Clock) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be written at this moment; None where all is well."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How much work has not been written yet, about."""
+        ...
+
+    def submit(self, work: Work | Loan) -> None:
+        """Takes work; never blocks. Raises StorageUnavailable for what is new where the books cannot take it."""
+        ...
+
+    def close(self, timeout_s: float) -> bool:
+        """Writes what is waiting; False where something could not be written in time."""
+        ...
+
+
+class Store:
+    """An open data folder. Use `Store.open` or `Store.join`, and close it (it is a context manager)."""
+
+    def __init__(self, data_dir: Path, clock: Clock, elsewhere: Callable[[Engine, int], Books] | None = None) -> None:
         self.data_dir = data_dir
         self.path = database_path(data_dir)
         self.clock = clock
         self._closed = False
         self._lease = leases.take_any(data_dir)
         self._writing = open_writer(self.path)
-        try:
-            self.backup = migrate(self._writing, self.path, clock.now())
-        except BaseException:
-            self._writing.dispose()
-            self._lease.release()
-            raise
+        self.backup: Path | None = None
+        if elsewhere is None:
+            try:
+                self.backup = migrate(self._writing, self.path, clock.now())
+            except BaseException:
+                self._writing.dispose()
+                self._lease.release()
+                raise
         self._reading = open_reader(self.path)
-        self._writer = Writer(self._writing, self._lease.slot, clock)
+        self._writer: Books = (elsewhere or self._own)(self._writing, self._lease.slot)
+
+    def _own(self, engine: Engine, slot: int) -> Writer:
+        return Writer(engine, slot, self.clock)
 
     @classmethod
     def open(cls, data_dir: str | Path, clock: Clock | None = None) -> Self:
@@ -67,6 +94,12 @@ class Store:
                 hint="Give another with --data, or mend its permissions.",
             ) from error
         return cls(folder.resolve(), clock or SystemClock())
+
+    @classmethod
+    def join(cls, data_dir: Path, elsewhere: Callable[[Engine, int], Books], clock: Clock | None = None) -> Self:
+        """Opens a folder that another process has opened and keeps the books of. `elsewhere` makes the way to it, from
+        an engine that may write when it is given the turn and this process's slot."""
+        return cls(data_dir, clock or SystemClock(), elsewhere)
 
     def close(self, timeout_s: float = 30) -> None:
         """Writes what is waiting and lets go of everything; again changes nothing."""
@@ -158,19 +191,26 @@ class Store:
             self._writer.submit(Record(some, futures[-1]))
         return [metric_id for future in futures for metric_id in future.result()]
 
-    def recover(self) -> int:
-        """Records what writers that are gone left in flight as interrupted, once; returns how many there were."""
+    def submit(self, work: Work | Loan) -> None:
+        """Takes another process's work. Raises StorageUnavailable for what is new where the books cannot take it."""
+        self._writer.submit(work)
+
+    def recover(self, begun: Sequence[int] | None = None) -> int:
+        """Records what writers that are gone left in flight as interrupted, once; returns how many there were.
+
+        Writers whose lock is free are gone. `begun` are slots whose processes have just begun, so that what is in
+        flight under them is a predecessor's; by default our own.
+        """
 
         def recover(connection: Connection) -> int:
+            known = [self._lease.slot] if begun is None else [*begun]
             gone: list[leases.Lease] = []
             try:
-                for slot in ledger.writers_in_flight(connection) - {self._lease.slot}:
+                for slot in ledger.writers_in_flight(connection) - {self._lease.slot, *known}:
                     lease = leases.take(self.data_dir, slot)
                     if lease is not None:
                         gone.append(lease)
-                # Rows under our own slot that we did not write are a dead predecessor's: we have just begun.
-                slots = [self._lease.slot, *(lease.slot for lease in gone)]
-                outcomes = ledger.interrupted(connection, slots)
+                outcomes = ledger.interrupted(connection, [*known, *(lease.slot for lease in gone)])
                 ledger.write(connection, self._lease.slot, [], [(o, True) for o in outcomes], self.clock.now())
                 return len(outcomes)
             finally:

@@ -16,8 +16,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -29,26 +30,61 @@ from gemmapy.core.records import Intent, Outcome
 from gemmapy.storage import ledger
 
 MAX_BATCH = 1_000
+MAX_WAITING = 20_000
 RETRY_S = 0.1
-AnyFuture: TypeAlias = Future[Any] | asyncio.Future[Any]
+LOAN_S = 10
+"""How long another process may have the turn to write."""
+Told: TypeAlias = "tuple[int, Any, BaseException | None]"
 _log = structlog.stdlib.get_logger()
+
+
+class Recipient(Protocol):
+    """Who hands works over for another process."""
+
+    def told(self, results: list[Told]) -> None:
+        """What became of its works, by their numbers. Called in the writer's thread, and must not block it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a work of another process has in place of a future."""
+
+    to: Recipient
+    number: int
+
+    def cancelled(self) -> bool:
+        return False
+
+
+AnyFuture: TypeAlias = Future[Any] | asyncio.Future[Any] | Receipt
 
 
 @dataclass(slots=True)
 class Admit:
-    """Write an in-flight row. `cancelled` before its commit: leave it out."""
+    """Write an in-flight row. `cancelled` before its commit: leave it out.
+
+    `slot` is that of the process whose request it is, where that is not the writer's own. `again`: it may have been
+    written already.
+    """
 
     intent: Intent
     future: AnyFuture | None
+    slot: int | None = None
+    again: bool = False
 
 
 @dataclass(slots=True)
 class Finish:
-    """Write a metric row; `admitted` where an in-flight row has to go. Resolves to the metric id."""
+    """Write a metric row; `admitted` where an in-flight row has to go. Resolves to the metric id.
+
+    `again`: it may have been written already.
+    """
 
     outcome: Outcome
     admitted: bool
     future: AnyFuture | None
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -67,9 +103,20 @@ class Call:
     future: AnyFuture | None
 
 
+@dataclass(slots=True)
+class Loan:
+    """Let another process write: `begin` is called between two transactions, and none begins until `over` is set, or
+    LOAN_S have passed. SQLite's own lock still holds; this is so that nobody has to be lucky to get it."""
+
+    begin: Callable[[], None]
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+class NoTurn(Exception):
+    """The turn to write could not be had now. Nothing was written."""
+
+
 Work: TypeAlias = Admit | Finish | Record | Call
-_Happened = (Finish, Record)
-"""What has happened already, and so is always taken and kept until it is written."""
 _PROBE = Call(ledger.write_nothing, None)
 
 
@@ -84,14 +131,19 @@ class _Results:
         """Resolves the futures: threads' at once, each event loop's in one wake-up."""
         loops: defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]]
         loops = defaultdict(list)
+        receipts: defaultdict[Recipient, list[Told]] = defaultdict(list)
         outcomes = [(f, v, None) for f, v in self.values] + [(f, None, e) for f, e in self.errors]
         for future, value, error in outcomes:
-            if isinstance(future, asyncio.Future):
+            if isinstance(future, Receipt):
+                receipts[future.to].append((future.number, value, error))
+            elif isinstance(future, asyncio.Future):
                 loops[future.get_loop()].append((future, value, error))
             elif error is not None:
                 future.set_exception(error)
             else:
                 future.set_result(value)
+        for recipient, told in receipts.items():
+            recipient.told(told)
         for loop, resolved in loops.items():
             try:
                 loop.call_soon_threadsafe(_resolve, resolved)
@@ -111,14 +163,22 @@ def _resolve(resolved: Sequence[tuple[asyncio.Future[Any], Any, BaseException | 
 
 
 class Writer:
-    """The thread, its queue and its connection."""
+    """The thread, its queue and its connection. `turn` is held around each transaction, and may raise NoTurn."""
 
-    def __init__(self, engine: Engine, slot: int, clock: Clock, max_waiting: int = 20_000) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        slot: int,
+        clock: Clock,
+        max_waiting: int = MAX_WAITING,
+        turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._engine = engine
+        self._turn = turn
         self._slot = slot
         self._clock = clock
         self._max_waiting = max_waiting
-        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | Loan | None] = queue.SimpleQueue()
         self._unfinished: list[Work] = []
         self._give_up_at: int | None = None
         self._trouble: str | None = None
@@ -136,12 +196,12 @@ class Writer:
         """How much work has not been committed yet, about."""
         return self._queue.qsize() + len(self._unfinished)
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work | Loan) -> None:
         """Queues work; never blocks. Raises StorageUnavailable for new work where the books cannot take it.
 
         What has happened already is always taken.
         """
-        if not isinstance(work, _Happened):
+        if not isinstance(work, Loan) and not _has_happened(work):
             if self._trouble is not None:
                 raise StorageUnavailable(f"The gateway cannot write its records: {self._trouble}.", retry_after_s=1)
             if self._queue.qsize() >= self._max_waiting:
@@ -161,17 +221,18 @@ class Writer:
         connection = None
         last = False
         while not last:
-            batch, last = self._gather()
+            batch, loans, last = self._gather()
             while batch:
                 self._unfinished = batch
                 try:
                     if connection is None:
                         connection = self._engine.connect()
-                    results = self._commit(connection, batch)
+                    with self._turn():
+                        results = self._commit(connection, batch)
                     self._trouble = None
                     results.tell()
                     batch = []
-                except OperationalError as error:
+                except (OperationalError, NoTurn) as error:
                     # Locked, full or gone: the whole batch was rolled back. Keep what must be kept, say so, try again.
                     connection = _discard(connection)
                     # With nothing to keep, tries what changes nothing: nobody else could find out that it works again.
@@ -183,35 +244,49 @@ class Writer:
                 except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live
                     # One record of the batch is bad: write each by itself, and let only that one fail.
                     connection = _discard(connection)
-                    batch = self._one_by_one(batch, error)
+                    try:
+                        with self._turn():
+                            batch = self._one_by_one(batch, error)
+                    except NoTurn:
+                        continue
             self._unfinished = []
+            for loan in loans:
+                if not loan.over.is_set():
+                    loan.begin()
+                    loan.over.wait(LOAN_S)
         _discard(connection)
 
-    def _gather(self) -> tuple[list[Work], bool]:
+    def _gather(self) -> tuple[list[Work], list[Loan], bool]:
         """Waits for work and takes all that is there, up to MAX_BATCH rows; the bool says that it was the last."""
         batch: list[Work] = []
+        loans: list[Loan] = []
         rows = 0
         work = self._queue.get()
         while work is not None:
-            batch.append(work)
-            rows += len(work.outcomes) if isinstance(work, Record) else 1
+            if isinstance(work, Loan):
+                loans.append(work)
+            else:
+                batch.append(work)
+                rows += len(work.outcomes) if isinstance(work, Record) else 1
             if rows >= MAX_BATCH:
-                return batch, False
+                return batch, loans, False
             try:
                 work = self._queue.get_nowait()
             except queue.Empty:
-                return batch, False
-        return batch, True
+                return batch, loans, False
+        return batch, loans, True
 
-    def _commit(self, connection: Connection, batch: list[Work]) -> _Results:
+    def _commit(self, connection: Connection, batch: Sequence[Work]) -> _Results:
         results = _Results()
         with connection.begin():
+            batch = _leave_out_written(connection, batch, results)
             admits = [w for w in batch if isinstance(w, Admit) and not (w.future and w.future.cancelled())]
             finishes = [w for w in batch if isinstance(w, Finish)]
             records = [w for w in batch if isinstance(w, Record)]
+            admitted = [(w.intent, self._slot if w.slot is None else w.slot) for w in admits]
             finished = [(w.outcome, w.admitted) for w in finishes]
             finished += [(outcome, False) for w in records for outcome in w.outcomes]
-            ids = ledger.write(connection, self._slot, [w.intent for w in admits], finished, self._clock.now())
+            ids = ledger.write(connection, self._slot, admitted, finished, self._clock.now())
             for admit in admits:
                 if admit.future is not None:
                     results.values.append((admit.future, None))
@@ -255,7 +330,7 @@ class Writer:
         refused = _Results()
         kept: list[Work] = []
         for work in batch:
-            if isinstance(work, _Happened):
+            if _has_happened(work):
                 kept.append(work)
             elif work is _PROBE:
                 continue
@@ -297,6 +372,34 @@ class Writer:
         if future is not None and not future.cancelled():
             results.errors.append((future, StorageUnavailable(f"The record was refused: {reason}.")))
         return results.tell()
+
+
+def _leave_out_written(connection: Connection, batch: Sequence[Work], results: _Results) -> Sequence[Work]:
+    """The batch without what is handed over again and was written the first time; that gets its answer."""
+    doubtful = {_request_id(work) for work in batch if isinstance(work, Admit | Finish) and work.again}
+    if not doubtful:
+        return batch
+    known = ledger.known(connection, doubtful)
+    rest: list[Work] = []
+    for work in batch:
+        if not isinstance(work, Admit | Finish) or not work.again or _request_id(work) not in known:
+            rest.append(work)
+            continue
+        metric_id = known[_request_id(work)]
+        if isinstance(work, Finish) and metric_id is None:
+            rest.append(work)
+        elif work.future is not None:
+            results.values.append((work.future, metric_id))
+    return rest
+
+
+def _has_happened(work: Work) -> bool:
+    """What has happened already is always taken, and kept until it is written; so is what was promised before."""
+    return isinstance(work, Finish | Record) or (isinstance(work, Admit) and work.again)
+
+
+def _request_id(work: Admit | Finish) -> bytes:
+    return work.intent.request_id if isinstance(work, Admit) else work.outcome.intent.request_id
 
 
 def _reason(error: Exception) -> str:

@@ -164,7 +164,7 @@ def history_is_a_recount(steps: list[Any], questions: list[Any]) -> None:
                 clock.go_on(seconds=what)
             elif kind == "crash":
                 lost = Intent(ids.new(), 1, "phi", "/x", clock.now(), prompt_estimate=5)
-                store.write(lambda c, i=lost: ledger.write(c, 200, [i], [], i.started_at))
+                store.write(lambda c, i=lost: ledger.write(c, 200, [(i, 200)], [], i.started_at))
                 store.close()
                 store = Store.open(Path(folder) / "d", clock)
                 store.recover()

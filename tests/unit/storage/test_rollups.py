@@ -146,7 +146,7 @@ def rollups_of_a_crash(connection: Any, intent: Intent) -> None:
     """A row in flight of a writer that is gone."""
     from gemmapy.storage import ledger
 
-    ledger.write(connection, 200, [intent], [], intent.started_at)
+    ledger.write(connection, 200, [(intent, 200)], [], intent.started_at)
 
 
 @pytest.fixture
