@@ -17,10 +17,12 @@ FLOORS = {
     "storage": 2,
     "upstreams": 2,
     "metering": 3,
+    "workers": 3,
     "gateway": 4,
     "rag": 5,
     "api": 6,
     "app": 7,
+    "processes": 7,
     "demo": 8,
     "cli": 8,
 }
