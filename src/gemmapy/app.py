@@ -38,7 +38,7 @@ from gemmapy.core.clock import Clock
 from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.attempts import Attempts
-from gemmapy.gateway.auth import Auth, load_secret
+from gemmapy.gateway.auth import LOGINS_AT_ONCE, Auth, load_secret
 from gemmapy.gateway.cache import AnswerCache, CacheLimits
 from gemmapy.gateway.door import Door
 from gemmapy.gateway.handle import Gateway
@@ -47,6 +47,7 @@ from gemmapy.gateway.retrying import RetryPolicy
 from gemmapy.gateway.routing import Routing
 from gemmapy.gateway.sharing import Sharing
 from gemmapy.gateway.shelf import Shelf
+from gemmapy.gateway.throttle import LoginThrottle, SharedThrottle
 from gemmapy.metering import elsewhere
 from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
@@ -66,15 +67,17 @@ from gemmapy.upstreams import llamacpp
 from gemmapy.upstreams.breaker import Breaker, BreakerSettings
 from gemmapy.upstreams.catalogue import Catalogue
 from gemmapy.upstreams.health import Health
-from gemmapy.upstreams.llamacpp import EmbeddedServer, LlamaCppSettings
+from gemmapy.upstreams.llamacpp import EmbeddedModel, EmbeddedServer, LlamaCppSettings
 from gemmapy.upstreams.places import Places, QueueLimits
 from gemmapy.upstreams.transport import Limits as Patience
 from gemmapy.upstreams.transport import Transport
 from gemmapy.upstreams.upstream import Upstream
+from gemmapy.workers.place import ONLY_ONE, Place
 
 READY_TIMEOUT_S = 120
 RETIRE_EVERY_S = 3600
 TIDY_EVERY_S = 60
+EMBED = "chunks to embed"
 SPARE_FILES = 512
 SWITCH_INTERVAL_S = 0.0005
 """How long the event loop may hold the interpreter while the writer's thread wants it. Python's own 5 ms, for each of a
@@ -89,6 +92,11 @@ def serve(settings: Settings, on_ready: Callable[[int], None] = lambda _port: No
     """
     logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if settings.workers > 1:
+        from gemmapy.processes import serve_many
+
+        serve_many(settings, on_ready)
+        return
     listening = listen(settings.host, settings.port)
     try:
         files = raise_file_limit(2 * settings.max_connections + SPARE_FILES)
@@ -107,25 +115,37 @@ async def _run(
     password = settings.admin_password.get_secret_value() if settings.admin_password else None
     async with build(settings, store) as services:
         first = await asyncio.to_thread(services.auth.first_admin, password)
-        server = Server(server_config(settings, services, files))
-        gc.collect()
-        gc.freeze()  # what was built by now stays, so that no collection walks through it while requests wait
-        signalled = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _on_signal, number, signalled, server)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        _welcome(settings, listening.getsockname()[1], services, first)
-        on_ready(listening.getsockname()[1])
-        stopping = asyncio.create_task(signalled.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():
-            await services.live.close()  # or the server would wait for streams that have no end
-            await services.gateway.drain(settings.drain_timeout_s)
-            server.should_exit = True
-        await serving
-        stopping.cancel()
+        port = listening.getsockname()[1]
+
+        def started() -> None:
+            print(welcome(settings, port, services, first), flush=True)  # noqa: T201 - it is for people, not for the log
+            on_ready(port)
+
+        await answer(settings, services, listening, files, started)
     _log.info("stopped")
+
+
+async def answer(
+    settings: Settings, services: Services, listening: socket.socket, files: int, on_started: Callable[[], None]
+) -> None:
+    """Answers requests until SIGTERM or SIGINT, then finishes those that run."""
+    server = Server(server_config(settings, services, files))
+    gc.collect()
+    gc.freeze()  # what was built by now stays, so that no collection walks through it while requests wait
+    signalled = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, number, signalled, server)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    on_started()
+    stopping = asyncio.create_task(signalled.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        await services.live.close()  # or the server would wait for streams that have no end
+        await services.gateway.drain(settings.drain_timeout_s)
+        server.should_exit = True
+    await serving
+    stopping.cancel()
 
 
 def server_config(settings: Settings, services: Services, files: int) -> uvicorn.Config:
@@ -156,7 +176,7 @@ def _on_signal(number: int, signalled: asyncio.Event, server: Server) -> None:
 
 
 @asynccontextmanager
-async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
+async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> AsyncGenerator[Services]:
     """A gateway's parts over an open store, started; all are stopped on the way out."""
     clock = store.clock
     if settings.compare_models != COMPARED:
@@ -164,8 +184,8 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
     async with AsyncExitStack() as stack:
         given = settings.secret.get_secret_value() if settings.secret else None
         secret = load_secret(store.data_dir, given)
-        auth = Auth(store, secret, clock)
-        stack.callback(auth.close)
+        auth = _auth(store, secret, place)
+        stack.push_async_callback(asyncio.to_thread, auth.close)
         desk = PriceDesk(store)
         shelf = _shelf(settings, store)
         if shelf is not None:
@@ -177,17 +197,17 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
         patience = Patience(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.idle_timeout_s)
         transport = Transport(patience)
         stack.push_async_callback(transport.close)
-        upstreams = [_upstream(chosen, settings) for chosen in await choose(settings, transport)]
+        upstreams = [_upstream(chosen, settings, place) for chosen in await choose(settings, transport)]
         for upstream in upstreams:
             upstream.places.others = [other.places for other in upstreams if other is not upstream]
             upstream.places.works = upstream.health.works
-            if upstream.embedded is not None:
+            if isinstance(upstream.embedded, EmbeddedServer):
                 stack.push_async_callback(upstream.embedded.stop)
                 await upstream.embedded.start()
         catalogue = Catalogue(upstreams, transport, clock)
         catalogue.start()
         stack.push_async_callback(catalogue.stop)
-        if settings.retention_days is not None:
+        if settings.retention_days is not None and place.has_jobs:
             stack.push_async_callback(_ended, asyncio.create_task(_retire(store, settings.retention_days)))
         routing = Routing(catalogue, clock, settings.fallbacks)
         gateway = Gateway(
@@ -210,7 +230,7 @@ async def build(settings: Settings, store: Store) -> AsyncGenerator[Services]:
             door=Door(store, clock, requests=settings.max_requests, body_bytes=settings.body_memory_bytes),
             limits=_limits(settings, clock),
         )
-        library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret))
+        library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret, place))
         collector = MetricsCollector(store, desk)
         live = LiveFeed(store, collector, clock)
         stack.push_async_callback(live.close)
@@ -258,7 +278,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 @asynccontextmanager
 async def _library(
-    settings: Settings, store: Store, gateway: Gateway, catalogue: Catalogue, secret: bytes
+    settings: Settings, store: Store, gateway: Gateway, catalogue: Catalogue, secret: bytes, place: Place
 ) -> AsyncGenerator[Library]:
     """Documents and what belongs to them, at work until it is left."""
 
@@ -266,13 +286,17 @@ async def _library(
         with store.read() as connection:
             return list(documents.vectors(connection, collection_id, model))
 
-    held = Vectors(load)
+    held = Vectors(load, peers=place.peers)
     embedder = Embedder(gateway, catalogue, store, held, settings.embedding_model)
     retriever = Retriever(store, held, embedder)
     library = Library(store, held, embedder, retriever, store.clock)
     gateway.ground = Grounding(retriever, hmac.digest(secret, b"marks of quoted sources", "sha256"))
-    embedder.start()
-    library.tidy()
+    if place.has_jobs:
+        place.peers.on(EMBED, lambda _said: embedder.wake())
+        embedder.start()
+        library.tidy()
+    else:
+        embedder.on_wake = lambda: place.peers.tell(EMBED)
     try:
         yield library
     finally:
@@ -393,7 +417,17 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
+def _auth(store: Store, secret: bytes, place: Place) -> Auth:
+    """Those who log in are counted, and failures of all processes together."""
+    logins_at_once = max(1, LOGINS_AT_ONCE // place.count)
+    if place.ask_keeper is not None:
+        return Auth(store, secret, store.clock, SharedThrottle(place.ask_keeper), logins_at_once)
+    throttle = LoginThrottle(lambda: store.clock.monotonic_ns() / 1e9)
+    place.peers.on(SharedThrottle.SUBJECT, SharedThrottle.answers(throttle))
+    return Auth(store, secret, store.clock, throttle, logins_at_once)
+
+
+def _upstream(chosen: UpstreamSettings, settings: Settings, place: Place) -> Upstream:
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
     breaker = BreakerSettings(settings.breaker_failures, settings.breaker_window_s, settings.breaker_open_s)
     health = Health(Breaker(breaker))
@@ -405,15 +439,21 @@ def _upstream(chosen: UpstreamSettings, settings: Settings) -> Upstream:
             chosen.name, chosen.kind, chosen.address, key, dialects, health=health, places=places, asks_slots=asks
         )
     defaults = LlamaCppSettings()
-    embedded = EmbeddedServer(
-        LlamaCppSettings(
-            model_path=chosen.model_path,
-            name=chosen.model_path.stem if chosen.model_path else defaults.name,
-            threads=settings.model_threads or defaults.threads,
-            parallel=settings.model_slots,
-            context_per_slot=settings.model_context,
-        )
+    how = LlamaCppSettings(
+        model_path=chosen.model_path,
+        name=chosen.model_path.stem if chosen.model_path else defaults.name,
+        threads=settings.model_threads or defaults.threads,
+        parallel=settings.model_slots,
+        context_per_slot=settings.model_context,
     )
+    subject = f"embedded model {chosen.name}"
+    if place.has_jobs:
+        embedded = server = EmbeddedServer(how)
+        place.peers.on(subject, lambda _said: server.known())
+        server.on_change = lambda: place.peers.tell(subject, server.known())
+    else:
+        embedded = EmbeddedModel(how)
+        place.peers.on(subject, embedded.learn)
     return Upstream(chosen.name, "llamacpp", None, embedded=embedded, health=health, places=places)
 
 
@@ -426,7 +466,7 @@ def _places(chosen: UpstreamSettings, settings: Settings) -> Places:
     )
 
 
-def _welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> None:
+def welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> str:
     """What the operator reads after the start: where it is, and at the first start how to get in. Only here is the
     generated password ever shown."""
     url = settings.model_copy(update={"port": port}).url
@@ -454,7 +494,7 @@ def _welcome(settings: Settings, port: int, services: Services, first: tuple[str
             f"""  curl {url}/v1/chat/completions {auth} -d '{{"model": "{model}", {hello}}}'""",
             f"""  curl '{url}/api/metrics/dashboard?days=7' {auth}""",
         ]
-    print("\n".join([*lines, ""]), flush=True)  # noqa: T201 - the one thing that is for people, not for the log
+    return "\n".join([*lines, ""])
 
 
 def _a_model(services: Services) -> str:

@@ -144,6 +144,8 @@ class Settings(BaseSettings):
     """How long running requests may go on after SIGTERM."""
     max_connections: int = Field(default=20_000, gt=0)
     """Open client connections; more are turned away."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that answer requests. With more than one, a process of its own keeps the books for all."""
     model_threads: int | None = Field(default=None, ge=1)
     """The embedded model's threads; by default the machine's cores less one."""
     model_slots: int = Field(default=4, ge=1, le=64)

@@ -182,10 +182,27 @@ class Server(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigurationError that says what to do where the port is taken."""
+    return _listen(host, port, is_shared=False)
+
+
+def listen_together(host: str, port: int, count: int) -> list[socket.socket]:
+    """So many sockets that listen on one port, among which the kernel spreads the connections by their addresses.
+
+    Raises ConfigurationError where anybody else has the port.
+    """
+    alone = listen(host, port)  # which, unlike the others, finds out whether another gateway shares the port
+    port = alone.getsockname()[1]
+    alone.close()
+    return [_listen(host, port, is_shared=True) for _ in range(count)]
+
+
+def _listen(host: str, port: int, *, is_shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named, since asyncio turns TCP's delays off only where it is.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listening.bind((host, port))
     except OSError as error:

@@ -34,6 +34,13 @@ def serve(
             "[GEMMAPY_FALLBACKS; default: none]",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that answer requests; more than one pays on machines with four cores or more. "
+            "[GEMMAPY_WORKERS; default: 1]"
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
@@ -52,7 +59,8 @@ def serve(
         except ValueError as error:
             raise ConfigurationError(f"--upstream: {_words(error)}.") from None
     fallbacks = ",".join(fallback) if fallback else None
-    serve(Settings.load(config, data=data, host=host, port=port, upstreams=upstreams, fallbacks=fallbacks))
+    given = {"data": data, "host": host, "port": port, "upstreams": upstreams, "fallbacks": fallbacks}
+    serve(Settings.load(config, **given, workers=workers))
 
 
 def _words(error: ValueError) -> str:

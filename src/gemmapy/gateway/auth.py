@@ -18,7 +18,7 @@ from gemmapy.core.clock import Clock
 from gemmapy.core.errors import GemmaPyError, Unauthorized
 from gemmapy.gateway import credentials
 from gemmapy.gateway.credentials import SESSION_LIFETIME, TOKEN_LIFETIME, Claims, Tokens, load_secret
-from gemmapy.gateway.throttle import LoginThrottle
+from gemmapy.gateway.throttle import LoginThrottle, Throttle
 from gemmapy.storage import people
 from gemmapy.storage.people import NewKey, Roll
 from gemmapy.storage.store import Store
@@ -88,12 +88,19 @@ class LoginSession:
 class Auth:
     """Everyone who can be let in."""
 
-    def __init__(self, store: Store, secret: bytes, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        secret: bytes,
+        clock: Clock,
+        throttle: Throttle | None = None,
+        logins_at_once: int = LOGINS_AT_ONCE,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._tokens = Tokens(secret, clock.now)
-        self._throttle = LoginThrottle(lambda: clock.monotonic_ns() / 1e9)
-        self._hashing = threading.Semaphore(LOGINS_AT_ONCE)
+        self._throttle = throttle or LoginThrottle(lambda: clock.monotonic_ns() / 1e9)
+        self._hashing = threading.Semaphore(logins_at_once)
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
         self._claims: OrderedDict[bytes, Claims] = OrderedDict()

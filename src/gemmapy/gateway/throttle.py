@@ -7,9 +7,11 @@ mistypes is not kept out by a guesser elsewhere for longer than a minute. In mem
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gemmapy.core.errors import TooManyRequests
 
@@ -25,8 +27,67 @@ class _Failures:
     last_s: float
 
 
-class LoginThrottle:
-    """Call `check` before a password is looked at, then `failed` or `succeeded`. Thread-safe."""
+class Throttle(ABC):
+    """Call `check` before a password is looked at, then `failed` or `succeeded`. From any thread but the loop's."""
+
+    @abstractmethod
+    def wait_s(self, username: str, address: str) -> float:
+        """How long it is too early for another try; 0 or less where it is not."""
+
+    @abstractmethod
+    def failed(self, username: str, address: str) -> None:
+        """Counts a wrong password."""
+
+    @abstractmethod
+    def succeeded(self, username: str, address: str) -> None:
+        """Forgets this person's failures at this address."""
+
+    def check(self, username: str, address: str) -> None:
+        """Raises TooManyRequests, with the time that is left, where it is too early for another try."""
+        wait_s = self.wait_s(username, address)
+        if wait_s > 0:
+            raise TooManyRequests(
+                f"Too many failed logins; try again in {max(1, round(wait_s))} s.", retry_after_s=wait_s
+            )
+
+
+class SharedThrottle(Throttle):
+    """Another process's, which counts for all: otherwise a guesser would get as many tries as there are processes.
+
+    `ask` puts a question to that process, where `answers` gives the answer. Raises what `ask` does.
+    """
+
+    SUBJECT = "logins"
+
+    def __init__(self, ask: Callable[[str, Any], Any]) -> None:
+        self._ask = ask
+
+    def wait_s(self, username: str, address: str) -> float:
+        return self._ask(self.SUBJECT, ["wait", username, address])
+
+    def failed(self, username: str, address: str) -> None:
+        self._ask(self.SUBJECT, ["failed", username, address])
+
+    def succeeded(self, username: str, address: str) -> None:
+        self._ask(self.SUBJECT, ["succeeded", username, address])
+
+    @staticmethod
+    def answers(throttle: Throttle) -> Callable[[Any], float]:
+        """What answers the questions, with the throttle that counts."""
+
+        def answer(asked: Any) -> float:
+            what, username, address = asked
+            if what == "failed":
+                throttle.failed(username, address)
+            elif what == "succeeded":
+                throttle.succeeded(username, address)
+            return throttle.wait_s(username, address)
+
+        return answer
+
+
+class LoginThrottle(Throttle):
+    """Counts in this process. Thread-safe."""
 
     def __init__(self, clock_s: Callable[[], float], max_entries: int = MAX_ENTRIES) -> None:
         self._clock_s = clock_s
@@ -37,18 +98,12 @@ class LoginThrottle:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def check(self, username: str, address: str) -> None:
-        """Raises TooManyRequests, with the time that is left, where it is too early for another try."""
+    def wait_s(self, username: str, address: str) -> float:
         now_s = self._clock_s()
         with self._lock:
-            wait_s = max(self._wait_s(key, free, now_s) for key, free in _keys(username, address))
-        if wait_s > 0:
-            raise TooManyRequests(
-                f"Too many failed logins; try again in {max(1, round(wait_s))} s.", retry_after_s=wait_s
-            )
+            return max(self._wait_s(key, free, now_s) for key, free in _keys(username, address))
 
     def failed(self, username: str, address: str) -> None:
-        """Counts a wrong password."""
         now_s = self._clock_s()
         with self._lock:
             for key, _ in _keys(username, address):
@@ -61,7 +116,6 @@ class LoginThrottle:
                 self._entries.popitem(last=False)
 
     def succeeded(self, username: str, address: str) -> None:
-        """Forgets this person's failures at this address."""
         with self._lock:
             self._entries.pop(("pair", f"{address} {username.lower()}"), None)
 

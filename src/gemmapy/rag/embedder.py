@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -62,6 +62,8 @@ class Embedder:
         self._held = held
         self.model = model
         """Of collections that name none of their own; None is no embedding."""
+        self.on_wake: Callable[[], None] = lambda: None
+        """Tells another process, whose background task it is."""
         self.trouble: str | None = None
         """Why the background task gets nowhere at this moment."""
         self._dimensions: dict[str, int] = {}
@@ -86,7 +88,8 @@ class Embedder:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def wake(self) -> None:
-        """There may be something to do. From any thread."""
+        """There may be something to do, here or in the process that embeds. From any thread."""
+        self.on_wake()
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it the need
             self._loop.call_soon_threadsafe(self._wake_here)
 

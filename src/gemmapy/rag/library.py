@@ -207,6 +207,10 @@ class Library:
             },
         }
 
+    def forget(self) -> None:
+        """Lets go of the vectors in memory; what is asked for is read again."""
+        self._held.let_go()
+
     # In steps: between any two of them, requests are written down
 
     def _bring(self, document_id: int, title: str, content: str, *, is_markdown: bool) -> None:

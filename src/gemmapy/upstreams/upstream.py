@@ -11,7 +11,7 @@ import msgspec
 from gemmapy.core.errors import UpstreamError
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.health import Health
-from gemmapy.upstreams.llamacpp import EmbeddedServer
+from gemmapy.upstreams.llamacpp import EmbeddedModel
 from gemmapy.upstreams.places import Places
 from gemmapy.upstreams.transport import Headers, Transport
 
@@ -29,7 +29,7 @@ class Upstream:
     url: str | None
     api_key: str | None = None
     dialects: frozenset[Dialect] = field(default_factory=frozenset[Dialect])
-    embedded: EmbeddedServer | None = None
+    embedded: EmbeddedModel | None = None
     reports_usage: bool = False
     """True once it has reported token counts by itself; until then a streamed answer's text is kept for counting."""
     takes_stream_options: bool = True

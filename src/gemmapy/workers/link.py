@@ -26,6 +26,8 @@ from gemmapy.workers import wire
 from gemmapy.workers.keeper import ANSWER_S, heard
 
 AWAY = "the process that keeps the books is starting again"
+KEEPER_IS_GONE, KEEPER_IS_BACK = "the keeper is gone", "the keeper is back"
+"""What a worker's parts can hear of the link itself."""
 CONNECT_AGAIN_S = 0.02
 ADMISSIONS_WAIT_S = 10
 """How long what was begun waits for a keeper that is away, before it is refused."""
@@ -151,15 +153,13 @@ class Link:
     async def _connect(self) -> None:
         assert self._slot is not None
         while True:
-            try:
+            with contextlib.suppress(OSError):
                 _, line = await self._loop.create_unix_connection(lambda: _Line(self), str(self._path))
-            except OSError:
-                await asyncio.sleep(CONNECT_AGAIN_S)
-                continue
-            if line.is_open:
-                self._line = line
-                line.say(wire.Hello(self._slot, self._is_new))
-                return
+                if line.is_open:
+                    self._line = line
+                    line.say(wire.Hello(self._slot, self._is_new))
+                    return
+            await asyncio.sleep(CONNECT_AGAIN_S)
 
     def heard(self, message: wire.Message) -> None:
         match message:
@@ -205,6 +205,7 @@ class Link:
             return
         self._trouble = AWAY
         _log.warning("the keeper of the books is gone; waiting for the next", unanswered=len(self._unanswered))
+        heard(self._handlers, KEEPER_IS_GONE, None)
         self._impatience = self._loop.call_later(ADMISSIONS_WAIT_S, self._refuse_admissions)
         self._connecting = self._loop.create_task(self._connect())
 
@@ -212,11 +213,12 @@ class Link:
         if self._impatience is not None:
             self._impatience.cancel()
         self._trouble = trouble
-        self._is_new = False
         self._is_welcome.set()
         for number, work in self._unanswered.items():
             self._say(_message(number, work, again=True))
-        heard(self._handlers, "keeper", None)
+        if not self._is_new:
+            heard(self._handlers, KEEPER_IS_BACK, None)
+        self._is_new = False
 
     def _refuse_admissions(self) -> None:
         for number in [number for number, work in self._unanswered.items() if isinstance(work, Admit)]:
