@@ -36,15 +36,17 @@ from gemmapy.config import COMPARED, OLLAMA_URL, Settings, UpstreamSettings
 from gemmapy.core.allowance import Allowance
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
+from gemmapy.gateway import shared_limits
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.attempts import Attempts
 from gemmapy.gateway.auth import LOGINS_AT_ONCE, Auth, load_secret
 from gemmapy.gateway.cache import AnswerCache, CacheLimits
 from gemmapy.gateway.door import Door
 from gemmapy.gateway.handle import Gateway
-from gemmapy.gateway.limits import Counters, Limits
+from gemmapy.gateway.limits import Counters, Counting, Limits
 from gemmapy.gateway.retrying import RetryPolicy
 from gemmapy.gateway.routing import Routing
+from gemmapy.gateway.shared_limits import CountersDesk, SharedCounters
 from gemmapy.gateway.sharing import Sharing
 from gemmapy.gateway.shelf import Shelf
 from gemmapy.gateway.throttle import LoginThrottle, SharedThrottle
@@ -63,15 +65,18 @@ from gemmapy.rag.vectors import Vectors
 from gemmapy.storage import answers, documents
 from gemmapy.storage.store import Store
 from gemmapy.storage.watch import RevisionWatch
-from gemmapy.upstreams import llamacpp
+from gemmapy.upstreams import llamacpp, shared_places
 from gemmapy.upstreams.breaker import Breaker, BreakerSettings
 from gemmapy.upstreams.catalogue import Catalogue
 from gemmapy.upstreams.health import Health
 from gemmapy.upstreams.llamacpp import EmbeddedModel, EmbeddedServer, LlamaCppSettings
 from gemmapy.upstreams.places import Places, QueueLimits
+from gemmapy.upstreams.shared_places import PlacesDesk, SharedPlaces
 from gemmapy.upstreams.transport import Limits as Patience
 from gemmapy.upstreams.transport import Transport
 from gemmapy.upstreams.upstream import Upstream
+from gemmapy.workers.keeper import WORKER_IS_GONE, Keeper
+from gemmapy.workers.link import KEEPER_IS_BACK
 from gemmapy.workers.place import ONLY_ONE, Place
 
 READY_TIMEOUT_S = 120
@@ -204,6 +209,8 @@ async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> As
             if isinstance(upstream.embedded, EmbeddedServer):
                 stack.push_async_callback(upstream.embedded.stop)
                 await upstream.embedded.start()
+        if place.keeper is not None:
+            _decide_for_workers(place.keeper, upstreams, clock)
         catalogue = Catalogue(upstreams, transport, clock)
         catalogue.start()
         stack.push_async_callback(catalogue.stop)
@@ -227,8 +234,13 @@ async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> As
             transport=transport,
             clock=clock,
             max_body_bytes=settings.max_body_bytes,
-            door=Door(store, clock, requests=settings.max_requests, body_bytes=settings.body_memory_bytes),
-            limits=_limits(settings, clock),
+            door=Door(
+                store,
+                clock,
+                requests=place.share(settings.max_requests),
+                body_bytes=place.share(settings.body_memory_bytes),
+            ),
+            limits=_limits(settings, clock, place),
         )
         library = await stack.enter_async_context(_library(settings, store, gateway, catalogue, secret, place))
         collector = MetricsCollector(store, desk)
@@ -297,6 +309,7 @@ async def _library(
         library.tidy()
     else:
         embedder.on_wake = lambda: place.peers.tell(EMBED)
+        library.follow()
     try:
         yield library
     finally:
@@ -397,14 +410,34 @@ def _sharing(settings: Settings, catalogue: Catalogue, clock: Clock, shelf: Shel
     return Sharing(AnswerCache(limits, clock, shelf), catalogue, settings.cache, is_shared=settings.cache_shared)
 
 
-def _limits(settings: Settings, clock: Clock) -> Limits:
+def _limits(settings: Settings, clock: Clock, place: Place) -> Limits:
     everyone = Allowance(
         settings.limit_concurrent or None,
         settings.limit_concurrent_per_model or None,
         settings.limit_requests_per_minute or None,
         settings.limit_tokens_per_minute or None,
     )
-    return Limits(Counters(clock), clock, everyone, settings.limit_models)
+    return Limits(_counting(clock, place), clock, everyone, settings.limit_models)
+
+
+def _counting(clock: Clock, place: Place) -> Counting:
+    link, keeper = place.link, place.keeper
+    if link is not None:
+        shared = SharedCounters(
+            link.slot,
+            lambda said: link.keepers_answer(shared_limits.SUBJECT, said),
+            lambda said: link.tell_keeper(shared_limits.SUBJECT_BACK, said),
+        )
+        link.on(KEEPER_IS_BACK, lambda _said: shared.tell_again())
+        return shared
+    counters = Counters(clock)
+    if keeper is not None:
+        desk = CountersDesk(counters)
+        keeper.on(shared_limits.SUBJECT, desk.answer)
+        # After the questions that came before it, which are answered in tasks of their own.
+        keeper.on(shared_limits.SUBJECT_BACK, lambda said: keeper.loop.call_soon(desk.hear, said))
+        keeper.on(WORKER_IS_GONE, desk.gone)
+    return counters
 
 
 def _retry_policy(settings: Settings) -> RetryPolicy:
@@ -420,8 +453,8 @@ def _retry_policy(settings: Settings) -> RetryPolicy:
 def _auth(store: Store, secret: bytes, place: Place) -> Auth:
     """Those who log in are counted, and failures of all processes together."""
     logins_at_once = max(1, LOGINS_AT_ONCE // place.count)
-    if place.ask_keeper is not None:
-        return Auth(store, secret, store.clock, SharedThrottle(place.ask_keeper), logins_at_once)
+    if place.link is not None:
+        return Auth(store, secret, store.clock, SharedThrottle(place.link.ask_keeper), logins_at_once)
     throttle = LoginThrottle(lambda: store.clock.monotonic_ns() / 1e9)
     place.peers.on(SharedThrottle.SUBJECT, SharedThrottle.answers(throttle))
     return Auth(store, secret, store.clock, throttle, logins_at_once)
@@ -431,7 +464,7 @@ def _upstream(chosen: UpstreamSettings, settings: Settings, place: Place) -> Ups
     key = chosen.api_key.get_secret_value() if chosen.api_key else None
     breaker = BreakerSettings(settings.breaker_failures, settings.breaker_window_s, settings.breaker_open_s)
     health = Health(Breaker(breaker))
-    places = _places(chosen, settings)
+    places = _places(chosen, settings, place)
     if chosen.kind != "llamacpp":
         dialects = frozenset(chosen.dialects or ())
         asks = chosen.kind == "openai" and chosen.places is None and settings.places is None
@@ -457,13 +490,31 @@ def _upstream(chosen: UpstreamSettings, settings: Settings, place: Place) -> Ups
     return Upstream(chosen.name, "llamacpp", None, embedded=embedded, health=health, places=places)
 
 
-def _places(chosen: UpstreamSettings, settings: Settings) -> Places:
+def _places(chosen: UpstreamSettings, settings: Settings, place: Place) -> Places:
     count = settings.places if chosen.places is None else chosen.places
     if count is None and chosen.kind == "llamacpp":
         count = settings.model_slots
-    return Places(
-        count or None, QueueLimits(settings.queue_length, settings.queue_length_per_caller, settings.queue_wait_s)
+    limits = QueueLimits(settings.queue_length, settings.queue_length_per_caller, settings.queue_wait_s)
+    link = place.link
+    if link is None:
+        return Places(count or None, limits)
+    shared = SharedPlaces(
+        chosen.name, count or None, limits, link.slot, lambda said: link.tell_keeper(shared_places.SUBJECT, said)
     )
+    link.on(shared_places.SUBJECT, shared.hear)
+    link.on(KEEPER_IS_BACK, lambda _said: shared.tell_again())
+    return shared
+
+
+def _decide_for_workers(keeper: Keeper, upstreams: list[Upstream], clock: Clock) -> None:
+    """Has the places at the upstreams given out here."""
+    desk = PlacesDesk(
+        {upstream.name: upstream.places for upstream in upstreams},
+        lambda slot, said: keeper.tell_worker(slot, shared_places.SUBJECT, said),
+        clock,
+    )
+    keeper.on(shared_places.SUBJECT, desk.hear)
+    keeper.on(WORKER_IS_GONE, desk.gone)
 
 
 def welcome(settings: Settings, port: int, services: Services, first: tuple[str, str, str] | None) -> str:

@@ -104,7 +104,7 @@ async def _keep(settings: Settings, store: Store, books: socket.socket, port: in
     keeper = Keeper(store)
     await keeper.start(books)
     password = settings.admin_password.get_secret_value() if settings.admin_password else None
-    async with build(settings, store, Place(keeper, count=settings.workers)) as services:
+    async with build(settings, store, Place(keeper=keeper, count=settings.workers)) as services:
         first = await asyncio.to_thread(services.auth.first_admin, password)
         found = [] if settings.upstreams else [(one.kind, one.name) for one in services.catalogue.upstreams]
         report.ready(found=found, welcome=welcome(settings, port, services, first))
@@ -122,7 +122,7 @@ async def _work(settings: Settings, data_dir: Path, path: Path, listening: socke
     store = Store.join(data_dir, books.open, clock)
     try:
         await books.connect()
-        place = Place(books, has_jobs=False, count=settings.workers, ask_keeper=books.ask_keeper)
+        place = Place(books, count=settings.workers)
         own = settings.model_copy(update={"max_connections": connections})
         async with build(own, store, place) as services, _with_keeper(services, books):
             await answer(own, services, listening, files, report.ready)

@@ -116,7 +116,7 @@ class Attempts:
         wait_s = 0.0
         retries = 0
         while True:
-            place = course.place or self.line_up(course)
+            place = course.place or await self.line_up(course)
             failed = await self._turn(course, place) if place.is_waiting else None
             result = failed or await self._attempt(course, wait_s)
             if isinstance(result, Opened):
@@ -135,7 +135,7 @@ class Attempts:
                 result.opened.close()
             wait_s, retries = following
 
-    def line_up(self, course: Course) -> Place:
+    async def line_up(self, course: Course) -> Place:
         """Takes a place at the route's upstream, or one in the queue for it.
 
         Raises LimitReached or Overloaded where that is full or the wait would be too long.
@@ -144,6 +144,7 @@ class Attempts:
         course.place = place = route.upstream.places.ask(course.caller, course.weight, self._clock.monotonic_ns())
         if place.is_waiting and len(route.candidates) > 1:
             place.elsewhere = [upstream.places for upstream in route.candidates]
+        await place.lined_up()
         return place
 
     async def _turn(self, course: Course, place: Place) -> _Failed | None:

@@ -247,7 +247,7 @@ class _Request:
             await upstream.ready(gateway.attempts.ready_timeout_s)
             await self._delivery.load()
             return
-        gateway.attempts.line_up(course)  # first, since who is turned away here is not written down
+        await gateway.attempts.line_up(course)  # first, since who is turned away here is not written down
         try:
             self._begin()
             opened = await gateway.attempts.open(course)

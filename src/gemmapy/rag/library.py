@@ -207,6 +207,10 @@ class Library:
             },
         }
 
+    def follow(self) -> None:
+        """Another process has begun before this one, and has finished what a crash left."""
+        self._is_started = True
+
     def forget(self) -> None:
         """Lets go of the vectors in memory; what is asked for is read again."""
         self._held.let_go()

@@ -359,7 +359,7 @@ class Writer:
         """A record that the database will not take. If it is there already, an earlier try got through after all."""
         results = _Results()
         future = work.future
-        if isinstance(work, _Happened) and isinstance(error, IntegrityError):
+        if isinstance(work, Finish | Record) and isinstance(error, IntegrityError):
             outcomes = [work.outcome] if isinstance(work, Finish) else work.outcomes
             with connection.begin():
                 ids = [ledger.metric_id_of(connection, outcome.intent.request_id) for outcome in outcomes]

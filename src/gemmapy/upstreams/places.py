@@ -62,6 +62,9 @@ class Place:
     coming: asyncio.Future[None] | None = None
     """Resolves when its turn comes, for whoever waits in `turn`."""
 
+    async def lined_up(self) -> None:
+        """Returns once it is granted or waits; raises LimitReached or Overloaded where it is neither. Here, at once."""
+
     async def turn(self) -> None:
         """Returns once the place is there; `places` then says where. Whoever is cancelled meanwhile gives back all the
         same."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Callable
+from inspect import isawaitable
 from typing import Any
 
 import structlog
@@ -22,6 +22,8 @@ from gemmapy.storage.store import Store
 from gemmapy.storage.writer import Admit, Finish, Loan, Receipt, Told
 from gemmapy.workers import wire
 
+WORKER_IS_GONE = "a worker is gone"
+"""What the keeper's parts can hear of the workers themselves: the slot of a process that has ended."""
 ANSWER_S = 1.0
 LOOK_S = 0.05
 """How often it looks whether the books can be written, to tell the workers."""
@@ -39,7 +41,7 @@ class Keeper:
         self.workers: dict[int, _Worker] = {}
         """Those that are welcome, by slot."""
         self.trouble: str | None = None
-        self._handlers: dict[str, Handler] = {}
+        self._handlers = Handlers()
         self._numbers = itertools.count(1)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,7 +61,7 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def on(self, subject: str, handler: Handler) -> None:
-        self._handlers[subject] = handler
+        self._handlers.on(subject, handler)
 
     def tell(self, subject: str, said: Any = None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, and everybody gone
@@ -82,7 +84,13 @@ class Keeper:
 
     def hear(self, subject: str, said: Any) -> Any:
         """The keeper's own answer; None where it has nothing to say to that."""
-        return heard(self._handlers, subject, said)
+        return self._handlers.hear(subject, said)
+
+    def tell_worker(self, slot: int, subject: str, said: Any) -> None:
+        """Tells one worker, if it is there. In the event loop."""
+        worker = self.workers.get(slot)
+        if worker is not None:
+            worker.say(wire.Said(subject, said))
 
     def begin(self, work: Any) -> None:
         """Runs a coroutine in the background."""
@@ -109,6 +117,7 @@ class Keeper:
             lease = leases.take(self.store.data_dir, slot)
             if lease is not None:
                 lease.release()
+                self.hear(WORKER_IS_GONE, slot)
                 await self.recover([])
                 return
             await asyncio.sleep(0.02)  # the kernel closes its sockets before it frees its locks, or it lives
@@ -144,9 +153,10 @@ class _Worker(wire.Line):
                 self._lend(number)
             case wire.Back(number):
                 self._take_back(number)
-            case wire.Said(subject, said):
+            case wire.Said(subject, said, of_keeper):
                 self._keeper.hear(subject, said)
-                self._keeper.pass_on(message, self)
+                if not of_keeper:
+                    self._keeper.pass_on(message, self)
             case wire.Question():
                 self._keeper.begin(self._answer(message))
             case wire.Answer(number, said):
@@ -193,6 +203,8 @@ class _Worker(wire.Line):
         if former is not None:
             # Its process is gone, or it would hold the slot; what it said last is read before its end is.
             await former.gone.wait()
+        if is_new:
+            self._keeper.hear(WORKER_IS_GONE, slot)
         await self._keeper.recover([slot] if is_new else [])
         if not self.is_open:
             await self._keeper.left(slot)
@@ -203,6 +215,8 @@ class _Worker(wire.Line):
 
     async def _answer(self, question: wire.Question) -> None:
         own = self._keeper.hear(question.subject, question.said)
+        if isawaitable(own):
+            own = await own
         if question.of_keeper:
             self.say(wire.Answer(question.number, own))
             return
@@ -242,13 +256,23 @@ class _Worker(wire.Line):
                 self.say(wire.Refused(number, str(error), after_s))
 
 
-def heard(handlers: dict[str, Callable[[Any], Any]], subject: str, said: Any) -> Any:
-    """What a handler says to what was heard; a handler that fails must not take the connection along."""
-    handler = handlers.get(subject)
-    if handler is None:
-        return None
-    try:
-        return handler(said)
-    except Exception:  # noqa: BLE001
-        _log.exception("what another process said could not be dealt with", subject=subject)
-        return None
+class Handlers:
+    """Who hears what; of a question, the first answer counts."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[Handler]] = {}
+
+    def on(self, subject: str, handler: Handler) -> None:
+        self._of.setdefault(subject, []).append(handler)
+
+    def hear(self, subject: str, said: Any) -> Any:
+        """Calls them; one that fails must not take the connection along."""
+        answer = None
+        for handler in self._of.get(subject, ()):
+            try:
+                own = handler(said)
+            except Exception:  # noqa: BLE001
+                _log.exception("what another process said could not be dealt with", subject=subject)
+            else:
+                answer = own if answer is None else answer
+        return answer

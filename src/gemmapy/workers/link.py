@@ -21,9 +21,9 @@ from sqlalchemy import Engine
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import StorageUnavailable
 from gemmapy.core.peers import Handler
-from gemmapy.storage.writer import LOAN_S, MAX_WAITING, Admit, Call, Finish, Loan, NoTurn, Receipt, Work, Writer
+from gemmapy.storage.writer import LOAN_S, MAX_WAITING, Admit, Call, Finish, Loan, NoTurn, Receipt, Record, Work, Writer
 from gemmapy.workers import wire
-from gemmapy.workers.keeper import ANSWER_S, heard
+from gemmapy.workers.keeper import ANSWER_S, Handlers
 
 AWAY = "the process that keeps the books is starting again"
 KEEPER_IS_GONE, KEEPER_IS_BACK = "the keeper is gone", "the keeper is back"
@@ -55,7 +55,7 @@ class Link:
         self._all_answered.set()
         self._borrowed: dict[int, _Turn] = {}
         self._questions: dict[int, asyncio.Future[Any]] = {}
-        self._handlers: dict[str, Handler] = {}
+        self._handlers = Handlers()
         self._connecting: asyncio.Task[None] | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._closed = False
@@ -83,7 +83,7 @@ class Link:
 
     def submit(self, work: Work | Loan) -> None:
         assert not isinstance(work, Loan)
-        if isinstance(work, Call):
+        if isinstance(work, Call | Record):
             assert self._writer is not None
             if self._trouble is not None:
                 raise StorageUnavailable(f"The gateway cannot write its records: {self._trouble}.", retry_after_s=1)
@@ -111,7 +111,7 @@ class Link:
     # As `Peers`
 
     def on(self, subject: str, handler: Handler) -> None:
-        self._handlers[subject] = handler
+        self._handlers.on(subject, handler)
 
     def tell(self, subject: str, said: Any = None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -123,13 +123,27 @@ class Link:
 
     def ask_keeper(self, subject: str, said: Any = None) -> Any:
         """The keeper's answer. Blocks; not for the event loop. Raises StorageUnavailable where it is away."""
-        answering = asyncio.run_coroutine_threadsafe(self._ask(subject, said, of_keeper=True), self._loop)
+        answering = asyncio.run_coroutine_threadsafe(self.keepers_answer(subject, said), self._loop)
         answer = answering.result(2 * ANSWER_S)
         if answer is None:
             raise StorageUnavailable(f"The gateway cannot do this now: {AWAY}.", retry_after_s=1)
         return answer
 
+    async def keepers_answer(self, subject: str, said: Any = None) -> Any:
+        """The keeper's answer; None where it is away."""
+        return await self._ask(subject, said, of_keeper=True)
+
+    def tell_keeper(self, subject: str, said: Any = None) -> None:
+        """Tells the keeper alone; in the event loop. What is told while it is away is lost."""
+        self._say(wire.Said(subject, said, of_keeper=True))
+
     # The connection
+
+    @property
+    def slot(self) -> int:
+        """This process's."""
+        assert self._slot is not None
+        return self._slot
 
     def _say(self, message: wire.Message) -> None:
         """Says it where there is somebody to hear it."""
@@ -177,9 +191,9 @@ class Link:
             case wire.Trouble(trouble):
                 self._trouble = trouble
             case wire.Said(subject, said):
-                heard(self._handlers, subject, said)
+                self._handlers.hear(subject, said)
             case wire.Question(number, subject, said):
-                self._say(wire.Answer(number, heard(self._handlers, subject, said)))
+                self._say(wire.Answer(number, self._handlers.hear(subject, said)))
             case wire.Answer(number, said):
                 question = self._questions.get(number)
                 if question is not None and not question.done():
@@ -205,7 +219,7 @@ class Link:
             return
         self._trouble = AWAY
         _log.warning("the keeper of the books is gone; waiting for the next", unanswered=len(self._unanswered))
-        heard(self._handlers, KEEPER_IS_GONE, None)
+        self._handlers.hear(KEEPER_IS_GONE, None)
         self._impatience = self._loop.call_later(ADMISSIONS_WAIT_S, self._refuse_admissions)
         self._connecting = self._loop.create_task(self._connect())
 
@@ -217,7 +231,7 @@ class Link:
         for number, work in self._unanswered.items():
             self._say(_message(number, work, again=True))
         if not self._is_new:
-            heard(self._handlers, KEEPER_IS_BACK, None)
+            self._handlers.hear(KEEPER_IS_BACK, None)
         self._is_new = False
 
     def _refuse_admissions(self) -> None:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from gemmapy.core.peers import Alone, Peers
+from gemmapy.workers.keeper import Keeper
+from gemmapy.workers.link import Link
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """By default the only one."""
+    """By default the only one: it answers requests, and does what is done once."""
 
-    peers: Peers
-    has_jobs: bool = True
-    """Whether it does what one does for all: retention, embedding, the embedded model, counting failed logins."""
+    link: Link | None = None
+    """A worker's way to the keeper."""
+    keeper: Keeper | None = None
+    """The keeper's way to the workers."""
     count: int = 1
-    """How many answer requests."""
-    ask_keeper: Callable[[str, Any], Any] | None = None
-    """Asks the process that has the jobs, from any thread but the event loop's; None where that is this one."""
+    """How many processes answer requests."""
+
+    @property
+    def peers(self) -> Peers:
+        return self.link or self.keeper or Alone()
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether it does what one does for all: retention, embedding, the embedded model, counting."""
+        return self.link is None
+
+    def share(self, amount: int) -> int:
+        """This process's part of what is allowed to all, rounded up."""
+        return -(-amount // self.count)
 
 
-ONLY_ONE = Place(Alone())
+ONLY_ONE = Place()

@@ -87,10 +87,11 @@ class Back(msgspec.Struct, array_like=True, tag=10):
 
 
 class Said(msgspec.Struct, array_like=True, tag=11):
-    """For all others."""
+    """For all others, or for the keeper alone."""
 
     subject: str
     said: Any = None
+    of_keeper: bool = False
 
 
 class Question(msgspec.Struct, array_like=True, tag=12):
