@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.__main__ import upstream
+from benchmarks.sides import upstream
 
 KINDS = {"whole": "false", "stream": "true"}
 _SCRIPT = """

@@ -36,10 +36,7 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            help="Processes that answer requests; more than one pays on machines with four cores or more. "
-            "[GEMMAPY_WORKERS; default: 1]"
-        ),
+        typer.Option(help="Processes that answer requests; one for each core is enough. [GEMMAPY_WORKERS; default: 1]"),
     ] = None,
     config: Config = None,
 ) -> None:
