@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 
 import gemmapy
 from gemmapy import logs
+from gemmapy.api import upkeep
 from gemmapy.api.application import create_api
 from gemmapy.api.pages import Pages
 from gemmapy.api.proxy import Proxy
@@ -246,7 +247,7 @@ async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> As
         collector = MetricsCollector(store, desk)
         live = LiveFeed(store, collector, clock)
         stack.push_async_callback(live.close)
-        yield Services(
+        made = Services(
             settings=settings,
             store=store,
             auth=auth,
@@ -260,7 +261,10 @@ async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> As
             catalogue=catalogue,
             transport=transport,
             clock=clock,
+            peers=place.peers,
         )
+        upkeep.answer_peers(made, answers_requests=place.keeper is None)
+        yield made
 
 
 def check_compared(references: tuple[str, ...]) -> None:

@@ -238,6 +238,19 @@ def test_whatever_one_worker_did_all_others_know(program: Program) -> None:
         assert refused_at[-1] < 2, "on a busy machine; alone it is 250 ms"
 
 
+def test_kept_answers_are_counted_and_forgotten_in_all_workers(program: Program) -> None:
+    question = {**QUESTION, "use_cache": True, "options": {"temperature": 0}}
+    for _ in range(CONNECTIONS):
+        assert program.ask("POST", "/api/ollama/generate", question)[0] == 200
+    stats = program.ask("GET", "/api/cache/stats")[1]
+    assert (stats["hits"], stats["misses"], stats["entries"]) == (CONNECTIONS - 2, 2, 2)
+    assert [(model["model"], model["entries"]) for model in stats["by_model"]] == [("llama3", 2)]
+    assert program.ask("GET", "/api/retry/stats")[1]["requests"] == 2
+    assert program.ask("POST", "/api/cache/clear", {"model": "llama3"})[1]["removed"] == 2
+    assert program.ask("GET", "/api/cache/stats")[1]["entries"] == 0
+    assert program.ask("GET", "/api/queue/stats")[1]["upstreams"][0]["name"] == "ollama"
+
+
 def test_failed_logins_are_counted_together(program: Program) -> None:
     statuses = [program.ask("POST", "/api/login", {"username": "admin", "password": f"no {n}"})[0] for n in range(7)]
     assert statuses[:5] == [401] * 5

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 
 from gemmapy.config import Settings
 from gemmapy.core.clock import Clock
+from gemmapy.core.peers import Peers
 from gemmapy.gateway.auth import Auth
 from gemmapy.gateway.handle import Gateway
 from gemmapy.metering.calculator import CostCalculator
@@ -38,6 +39,7 @@ class Services:
     catalogue: Catalogue
     transport: Transport
     clock: Clock
+    peers: Peers
 
 
 def services(connection: HTTPConnection) -> Services:

@@ -1,4 +1,5 @@
-"""What happens on the way to an answer: the cache, the queue, the attempts. Figures since the start of this process."""
+"""What happens on the way to an answer: the cache, the queue, the attempts. Figures since the start, of all processes
+that answer."""
 
 from __future__ import annotations
 
@@ -13,12 +14,16 @@ from typing_extensions import TypedDict
 
 from gemmapy.api.access import Admin, SignedIn
 from gemmapy.api.services import Services, services
+from gemmapy.api.together import summed
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import usd
 from gemmapy.upstreams.catalogue import spellings
 from gemmapy.upstreams.upstream import Upstream
 
 router = APIRouter()
+_CACHE, _CLEAR, _CLEAR_EXPIRED, _ATTEMPTS, _DOOR, _QUEUES = (
+    *("the cache", "clear the cache", "clear what is too old", "attempts", "the door", "queues"),
+)
 Use = Annotated[Services, Depends(services)]
 
 
@@ -177,8 +182,41 @@ class Which(BaseModel):
 # These run in the event loop, where the cache lives; what is on disk is looked at in a thread of its own.
 
 
+def answer_peers(use: Services, *, answers_requests: bool) -> None:
+    """Tells and does for the other processes what their callers ask of all."""
+    peers = use.peers
+    peers.on(_ATTEMPTS, lambda _said: _attempts(use))
+    if not answers_requests:
+        peers.on(_QUEUES, lambda _said: [_queue(upstream) for upstream in use.catalogue.upstreams])
+        return
+    peers.on(_CACHE, lambda _said: _cache(use))
+    peers.on(_DOOR, lambda _said: _door(use))
+    peers.on(_CLEAR, lambda said: use.gateway.cache.clear(_chosen(Which(**said))))
+    peers.on(_CLEAR_EXPIRED, lambda _said: use.gateway.cache.clear_expired())
+
+
 @router.get("/api/cache/stats", summary="The cache: what is in it, hits, what they saved", tags=["Cache"])
 async def cache_stats(caller: SignedIn, use: Use) -> CacheStats:
+    own = await _cache(use)
+    others: list[CacheStats] = await use.peers.ask(_CACHE)
+    stats = CacheStats(**summed([own, *others], {"ttl_s"}))
+    stats["stored"] = own["stored"]  # one file for all
+    for other in others:
+        if stats["stored"] is not None and other["stored"] is not None:
+            stats["stored"]["hits"] += other["stored"]["hits"]
+            stats["stored"]["evictions"] += other["stored"]["evictions"]
+    on_disk = {model["model"]: (model["stored_entries"], model["stored_bytes"]) for model in own["by_model"]}
+    for model in stats["by_model"]:
+        model["hit_rate"] = _rate(model["hits"], model["misses"])
+        model["stored_entries"], model["stored_bytes"] = on_disk.get(model["model"], (0, 0))
+    stats["hit_rate"] = _rate(stats["hits"], stats["misses"])
+    if not caller.is_admin:
+        stats["by_model"] = []
+    return stats
+
+
+async def _cache(use: Services) -> CacheStats:
+    """Of this process."""
     cache = use.gateway.cache
     counts, limits = cache.counts, cache.limits
     hits, misses = counts.hits.total(), counts.misses.total()
@@ -200,19 +238,20 @@ async def cache_stats(caller: SignedIn, use: Use) -> CacheStats:
         saved_cost=usd(counts.saved_nusd.total()),
         currency="USD",
         stored=_stored(use, on_disk),
-        by_model=_by_model(use, on_disk) if caller.is_admin else [],
+        by_model=_by_model(use, on_disk),
     )
 
 
 @router.post("/api/cache/clear", summary="Admins: forget answers: a model's, a pattern's, or all", tags=["Cache"])
 async def clear(caller: Admin, use: Use, which: Which | None = None) -> Cleared:  # noqa: ARG001
-    removed = await use.gateway.cache.clear(_chosen(which or Which()))
+    chosen = which or Which()
+    removed = await use.gateway.cache.clear(_chosen(chosen)) + sum(await use.peers.ask(_CLEAR, chosen.model_dump()))
     return {"message": f"{removed} answers are forgotten.", "removed": removed}
 
 
 @router.post("/api/cache/clear-expired", summary="Admins: forget the answers that are too old", tags=["Cache"])
 async def clear_expired(caller: Admin, use: Use) -> Cleared:  # noqa: ARG001
-    removed = await use.gateway.cache.clear_expired()
+    removed = await use.gateway.cache.clear_expired() + sum(await use.peers.ask(_CLEAR_EXPIRED))
     return {"message": f"{removed} answers were too old.", "removed": removed}
 
 
@@ -220,6 +259,11 @@ async def clear_expired(caller: Admin, use: Use) -> Cleared:  # noqa: ARG001
     "/api/retry/stats", summary="Attempts, retries, other models, and the state of each upstream", tags=["Health"]
 )
 async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG001 - only who is known may ask
+    return AttemptStats(**summed([_attempts(use), *await use.peers.ask(_ATTEMPTS)], {"retry_in_s", "chains"}))
+
+
+def _attempts(use: Services) -> AttemptStats:
+    """Of this process."""
     stats = use.gateway.attempts.stats
     now_ns = use.clock.monotonic_ns()
     return AttemptStats(
@@ -249,20 +293,27 @@ async def retry_stats(caller: SignedIn, use: Use) -> AttemptStats:  # noqa: ARG0
 
 @router.get("/api/queue/stats", summary="Who waits in front of each upstream, and how it went", tags=["Health"])
 async def queue_stats(caller: SignedIn, use: Use) -> QueueStats:  # noqa: ARG001 - only who is known may ask
-    settings, door = use.settings, use.gateway.door
+    settings = use.settings
+    queues = await use.peers.ask(_QUEUES)  # where several processes answer, one of them has the queues of all
     return QueueStats(
-        gateway=DoorStats(
-            requests=door.requests.used,
-            max_requests=door.requests.limit,
-            body_bytes=door.bodies.used,
-            max_body_bytes=door.bodies.limit,
-            writes_waiting=use.store.waiting,
-            shed=asdict(door.shed),
-        ),
+        gateway=DoorStats(**summed([_door(use), *await use.peers.ask(_DOOR)])),
         length=settings.queue_length,
         length_per_caller=settings.queue_length_per_caller,
         wait_s=settings.queue_wait_s,
-        upstreams=[_queue(upstream) for upstream in use.catalogue.upstreams],
+        upstreams=queues[0] if queues else [_queue(upstream) for upstream in use.catalogue.upstreams],
+    )
+
+
+def _door(use: Services) -> DoorStats:
+    """Of this process."""
+    door = use.gateway.door
+    return DoorStats(
+        requests=door.requests.used,
+        max_requests=door.requests.limit,
+        body_bytes=door.bodies.used,
+        max_body_bytes=door.bodies.limit,
+        writes_waiting=use.store.waiting,
+        shed=asdict(door.shed),
     )
 
 

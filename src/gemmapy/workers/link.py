@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Generator
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Link:
         self._borrowed: dict[int, _Turn] = {}
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._handlers = Handlers()
+        self._answering: set[asyncio.Task[None]] = set()
         self._connecting: asyncio.Task[None] | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._closed = False
@@ -164,6 +166,10 @@ class Link:
         finally:
             self._questions.pop(number, None)
 
+    async def _answer(self, number: int, subject: str, said: Any) -> None:
+        answer = self._handlers.hear(subject, said)
+        self._say(wire.Answer(number, await answer if isawaitable(answer) else answer))
+
     async def _connect(self) -> None:
         assert self._slot is not None
         while True:
@@ -193,7 +199,9 @@ class Link:
             case wire.Said(subject, said):
                 self._handlers.hear(subject, said)
             case wire.Question(number, subject, said):
-                self._say(wire.Answer(number, self._handlers.hear(subject, said)))
+                answering = self._loop.create_task(self._answer(number, subject, said))
+                self._answering.add(answering)
+                answering.add_done_callback(self._answering.discard)
             case wire.Answer(number, said):
                 question = self._questions.get(number)
                 if question is not None and not question.done():
