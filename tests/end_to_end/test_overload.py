@@ -110,6 +110,43 @@ def test_one_callers_flood_lets_another_through_with_the_next_place(tmp_path: Pa
         assert {answer.result().status for answer in flood} == {200}
 
 
+def test_each_end_user_of_a_trusted_key_has_a_line_of_their_own(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    with gateway(tmp_path / "d", f"ollama={ollama.url}", places=1) as running, ThreadPoolExecutor(20) as pool:
+        key = running.post("/api/keys", {"name": "webui", "is_trusted": True}).json["key"]
+
+        def of(name: str) -> Answered:
+            said = {"X-OpenWebUI-User-Email": f"{name}@example.org"}
+            return running.post("/api/generate", {**ASK, "prompt": name}, key=key, headers=said)
+
+        asked = [pool.submit(of, "flood") for _ in range(10)]
+        until(lambda: places(running).waiting == 9)
+        asked.append(pool.submit(of, "polite"))
+        until(lambda: places(running).waiting == 10)
+        door.open(2)
+        until(lambda: len(door.prompts) == 3)
+        assert "polite" in door.prompts
+        door.open(9)
+        assert {answer.result().status for answer in asked} == {200}
+
+
+def test_time_in_the_queue_is_no_time_of_attempts(tmp_path: Path, ollama: ScriptedUpstream) -> None:
+    door = Door(ollama)
+    started = gateway(tmp_path / "d", f"ollama={ollama.url}", places=1, retry_total_s=0.3, retry_wait_s=0.001)
+    with started as running, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, running, "one")
+        until(lambda: len(door.held) == 1)
+        second = pool.submit(ask, running, "two")
+        until(lambda: places(running).waiting == 1)
+        time.sleep(0.4)
+        answers = [whole({"error": "busy"}, 503), whole(DONE)]
+        ollama.on("/api/generate", lambda _request: answers.pop(0))
+        door.open(1)
+        assert (first.result().status, second.result().status) == (200, 200)
+        running.settle()
+        assert sorted(row["attempts"] for row in running.rows()) == [1, 2]
+
+
 def test_a_full_line_is_429_with_a_row_a_full_queue_503_without_and_both_say_when_to_come_back(
     tmp_path: Path, ollama: ScriptedUpstream
 ) -> None:

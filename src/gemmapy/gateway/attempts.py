@@ -41,6 +41,8 @@ class Course:
     caller: Hashable = None
     """In whose line it waits."""
     weight: float = 1.0
+    queued_ns: int = 0
+    """How long it has waited for places."""
     place: Place | None = None
     """At the upstream of the attempt that is under way, or in the queue for one."""
 
@@ -154,6 +156,7 @@ class Attempts:
         """
         upstream = course.route.upstream
         limits = upstream.places.limits
+        since_ns = self._clock.monotonic_ns()
         try:
             async with asyncio.timeout(limits.longest_wait_s):
                 await place.turn()
@@ -167,6 +170,7 @@ class Attempts:
             upstream = next(other for other in course.route.candidates if other.places is place.places)
             course.route.upstream = upstream
         now_ns = self._clock.monotonic_ns()
+        course.queued_ns += now_ns - since_ns
         if upstream.health.allows(now_ns):
             return None
         wait_s = upstream.health.breaker.retry_after_s(now_ns)
@@ -178,7 +182,7 @@ class Attempts:
         """Waits and turns to whom to ask next; how long was waited, and how many retries that makes with the model.
         None where there is nobody to ask."""
         route, policy = course.route, self._policy
-        if not route.asked.use_retry or not self._time_left_s(route):
+        if not route.asked.use_retry or not self._time_left_s(course):
             return None
         if isinstance(failed.error, UpstreamTimeout) and not policy.timeouts:
             return None
@@ -189,7 +193,7 @@ class Attempts:
                 wait_s = 0.0
                 if upstream.name in tried:  # nobody new is left, so give it time
                     wait_s = policy.wait_s(retries + 1, failed.asks_for_s, self._chance())
-                if wait_s is not None and wait_s < self._time_left_s(route):
+                if wait_s is not None and wait_s < self._time_left_s(course):
                     if wait_s:
                         await self._sleep(wait_s)
                     route.upstream = upstream
@@ -285,5 +289,7 @@ class Attempts:
             error_code=code,
         )
 
-    def _time_left_s(self, route: Route) -> float:
-        return max(0.0, self._policy.total_s - (self._clock.monotonic_ns() - route.asked.started_ns) / 1e9)
+    def _time_left_s(self, course: Course) -> float:
+        """For further attempts; what it waited for a place does not count."""
+        since_ns = self._clock.monotonic_ns() - course.route.asked.started_ns - course.queued_ns
+        return max(0.0, self._policy.total_s - since_ns / 1e9)
