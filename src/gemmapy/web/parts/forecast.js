@@ -50,7 +50,7 @@ export function Forecast({ user, narrowed }) {
           band=${{ label: `${EIGHTY} interval`, low: drawn.low, high: drawn.high }} />` : html`<${Skeleton} height=${240} />`}
       <p class="hint spaced">${forecast.coverage === null
         ? "Too little is known yet to say how often such an interval holds."
-        : `In the last two months such an interval held ${format.percent(forecast.coverage)} of the time.`} From ${forecast.history_days} days of use; months here are in UTC.${narrowed ? " It is of all models, endpoints and projects, whatever the filters." : ""}
+        : `In the last two months such an interval held ${format.percent(forecast.coverage)} of the time.`} From ${forecast.history_days} days of use; months here are in UTC.${narrowed ? " It is of all models, endpoints and projects, whatever the filters." : ""}${" "}
         By the average of the last seven days alone, 30 days would cost ${format.money(projection.data.projected_total_cost)}.</p>`}</${Answer}>
   </${Card}>`;
 }
