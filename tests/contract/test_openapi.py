@@ -24,10 +24,9 @@ CHECKS = [not_a_server_error, status_code_conformance, response_schema_conforman
 WITHOUT_END = "/api/live"
 
 
-@pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningGateway]:
-    folder: Path = tmp_path_factory.mktemp("openapi")
-    with ScriptedUpstream() as upstream, gateway(folder / "data", f"ollama={upstream.url}") as running:
+@pytest.fixture
+def described(tmp_path: Path) -> Generator[RunningGateway]:
+    with ScriptedUpstream() as upstream, gateway(tmp_path / "data", f"ollama={upstream.url}") as running:
         said = {"done": True, "eval_count": 1, "prompt_eval_count": 1}
         for path, answer in (
             ("/api/show", {"details": {}}),
