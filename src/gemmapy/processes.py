@@ -139,7 +139,8 @@ async def _with_keeper(services: Services, books: Link) -> AsyncGenerator[None]:
 
     async def learn() -> None:
         for name, model in models:
-            for known in await books.ask(f"embedded model {name}"):
+            known = await books.keepers_answer(f"embedded model {name}")
+            if known is not None:
                 model.learn(known)
 
     def back(_said: Any) -> None:

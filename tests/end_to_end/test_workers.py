@@ -39,7 +39,7 @@ class Program:
         environment = {
             **os.environ,
             "GEMMAPY_ADMIN_PASSWORD": PASSWORD,
-            "GEMMAPY_UPSTREAMS": f"ollama={upstream}",
+            "GEMMAPY_UPSTREAMS": upstream if upstream == "llamacpp" else f"ollama={upstream}",
             "GEMMAPY_PORT": "0",
             "GEMMAPY_DATA": str(data),
             "GEMMAPY_WORKERS": str(workers),
@@ -321,6 +321,23 @@ def test_sigterm_finishes_what_runs_in_every_worker(program: Program, ollama: Sc
     assert program.process.wait(timeout=30) == 0
     check(program, load, {None})
     assert program.rows("SELECT count(*) FROM llm_metrics")[0][0] == len(load.complete) + 12
+
+
+@pytest.mark.timeout(120)
+def test_the_embedded_model_runs_once_for_all_workers(tmp_path: Path) -> None:
+    program = Program(tmp_path / "data", "llamacpp")
+    question = {"model": "smollm2:135m", "prompt": "x", "stream": False, "options": {"num_predict": 2}}
+    try:
+        for _ in range(8):
+            assert program.ask("POST", "/api/generate", question)[0] == 200
+        program.kill("keeper")  # whose child it is
+        until(lambda: program.ask("POST", "/api/generate", question)[0] == 200)
+        for _ in range(8):
+            assert program.ask("POST", "/api/generate", question)[0] == 200
+        assert "could not be dealt with" not in program.log.read_text()
+    finally:
+        assert program.end() == 0
+    assert "balance" in program.audit()
 
 
 def test_no_process_outlives_a_supervisor_that_is_killed(program: Program) -> None:
