@@ -340,6 +340,12 @@ def test_the_embedded_model_runs_once_for_all_workers(tmp_path: Path) -> None:
     assert "balance" in program.audit()
 
 
+def test_nobody_else_can_reach_the_socket_of_the_books(program: Program) -> None:
+    folder = program.data / "processes"
+    (socket_of_books,) = folder.iterdir()
+    assert [path.stat().st_mode & 0o077 for path in (folder, socket_of_books)] == [0, 0]
+
+
 def test_no_process_outlives_a_supervisor_that_is_killed(program: Program) -> None:
     pids = program.pids("")
     assert len(pids) == 3
