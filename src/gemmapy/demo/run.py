@@ -54,7 +54,8 @@ def serve(settings: Settings, filled: Filled) -> None:
             UpstreamSettings(kind="ollama", name=machine, url=team.models.url(machine), dialects=("ollama",))
             for machine in machines
         )
-        chosen = settings.model_copy(update={"upstreams": upstreams})
+        # One process: the team's thread runs already, and several are forked from one that has none.
+        chosen = settings.model_copy(update={"upstreams": upstreams, "workers": 1})
         app.serve(chosen, lambda port: team.begin(_local(chosen, port)))
 
 
