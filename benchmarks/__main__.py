@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -28,9 +29,8 @@ from typing import Any
 
 from benchmarks import sides
 from benchmarks.load import Load
-from benchmarks.sides import CHAT, Side
+from benchmarks.sides import BODY, CHAT, Side
 
-BODY = {"model": "llama3", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 Figures = dict[str, float]
 _WRK_SAYS = """
 done = function(s, l, r)
@@ -112,7 +112,10 @@ def _wrk(load: Load) -> Figures:
         command = ["wrk", "-t1", f"-c{load.connections}", f"-d{load.seconds:.0f}s", "--timeout", "10s", "-s", file.name]
         ran = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
         sides.pin(ran.pid, 1)
-        said = json.loads(ran.communicate(timeout=load.seconds + 60)[0].strip().splitlines()[-1])
+        printed = ran.communicate(timeout=load.seconds + 60)[0].strip().splitlines()
+    if not printed:  # nobody listens any more
+        return {"requests": 0, "requests_per_s": 0, "whole_p50_ms": 0, "whole_p99_ms": 0, "failed": load.connections}
+    said = json.loads(printed[-1])
     return {
         "requests": said["requests"],
         "requests_per_s": said["requests"] * 1e6 / said["us"],
@@ -154,7 +157,7 @@ def compare(names: list[str], tests: list[Test], rounds: int, seconds: float) ->
             for test in tests:
                 for side in running:
                     results[test.name, side.name].append(run(test, side, behind, seconds))
-            print(f"round {number + 1} of {rounds} done", file=sys.stderr)
+                print(f"round {number + 1} of {rounds}: {test.name}", file=sys.stderr)
     medians: dict[str, Any] = {}
     for (test_name, side_name), seen in results.items():
         figures = {name: statistics.median(one[name] for one in seen) for name in seen[0]}
@@ -221,6 +224,7 @@ def main() -> None:
     parser.add_argument("--promises", action="store_true", help="GemmaPy with and without each of its promises instead")
     parser.add_argument("--growth", type=int, metavar="REQUESTS", help="only: does it grow over so many requests")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends too
     print(machine())
     print(f"`python -m benchmarks {' '.join(sys.argv[1:])}`\n")
     if asked.growth:

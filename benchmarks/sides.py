@@ -17,12 +17,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-READY_S = 90
+READY_S = 180
 CHAT = "/v1/chat/completions"
+BODY = {"model": "llama3", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 
 
 @dataclass
@@ -112,8 +113,9 @@ def smg(port: int, folder: Path) -> Generator[Side]:  # noqa: ARG001
     own = _free_port()
     command = [_program("smg"), "launch", "--worker-urls", f"http://127.0.0.1:{port}", "--host", "127.0.0.1"]
     command += ["--port", str(own), "--policy", "round_robin", "--log-level", "error"]
+    command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(_free_port())]
     with _served("smg", command, own, "/health") as side:
-        _patiently(lambda: _status(own, CHAT, {"model": "llama3", "messages": [], "stream": False}) == 200)
+        _patiently(lambda: _status(own, CHAT, BODY) == 200)
         yield side
 
 
@@ -181,12 +183,13 @@ def _running(
     try:
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def pin(pid: int, core: int) -> None:

@@ -66,7 +66,9 @@ _STREAM = (
 )
 _ANSWER = _whole(_DONE)
 _CHAT = _whole(_COMPLETION)
-_TAGS = _whole('{"models":[{"name":"llama3","model":"llama3"}],"data":[{"id":"llama3","object":"model"}]}')
+_TAGS = _whole(
+    '{"object":"list","models":[{"name":"llama3","model":"llama3"}],"data":[{"id":"llama3","object":"model","created":1,"owned_by":"bench"}]}'
+)
 
 
 @dataclass

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import zstandard
 from tests.support.gateway import RunningGateway, gateway
 from tests.support.scripted import Hold, ScriptedUpstream, chunked, ndjson, sse, whole
+
+from gemmapy.core import zstd
 
 OLLAMA_DONE = {
     "model": "llama3",
@@ -165,7 +166,7 @@ def test_a_server_that_refuses_stream_options_is_asked_again_without(
 
 def test_zstd_bodies_pass_as_they_are(running: RunningGateway, ollama: ScriptedUpstream) -> None:
     ollama.on("/api/generate", chunked(ODD_LINES, "application/x-ndjson"))
-    packed = zstandard.compress(b'{"model":"llama3","prompt":"Why?"}')
+    packed = zstd.compress(b'{"model":"llama3","prompt":"Why?"}')
     answer = running.post("/api/generate", packed, headers={"Content-Encoding": "zstd"})
     assert answer.status == 200
     sent = ollama.asked("/api/generate")[0]
@@ -175,7 +176,7 @@ def test_zstd_bodies_pass_as_they_are(running: RunningGateway, ollama: ScriptedU
 
 def test_a_zstd_bomb_is_refused(tmp_path: Path, ollama: ScriptedUpstream) -> None:
     with gateway(tmp_path / "d", f"ollama={ollama.url}", max_body_mb=1) as small:
-        packed = zstandard.compress(b'{"model":"llama3","prompt":"' + b"a" * 50_000_000 + b'"}')
+        packed = zstd.compress(b'{"model":"llama3","prompt":"' + b"a" * 50_000_000 + b'"}')
         answer = small.post("/api/generate", packed, headers={"Content-Encoding": "zstd"})
         assert answer.status == 413
         assert "1048576 bytes once decompressed" in answer.json["error"]

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-import zstandard
 from starlette.types import Scope, Send
 
 import gemmapy
 from gemmapy.api.shapes import error_body, error_headers
+from gemmapy.core import zstd
 from gemmapy.core.errors import GemmaPyError, MethodNotAllowed, NotFound
 
 FOLDER = Path(gemmapy.__file__).parent / "web"
@@ -69,9 +69,7 @@ class File:
         """Compressed as named, remembered. Takes up to a second for a large file the first time."""
         if encoding not in self.compressed:
             self.compressed[encoding] = (
-                zstandard.ZstdCompressor(level=19).compress(self.data)
-                if encoding == "zstd"
-                else gzip.compress(self.data, 9, mtime=0)
+                zstd.compress(self.data, 19) if encoding == "zstd" else gzip.compress(self.data, 9, mtime=0)
             )
         return self.compressed[encoding]
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from io import BytesIO
 from typing import Any, Literal, Protocol
 
 import msgspec
-import zstandard
 
+from gemmapy.core import zstd
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.upstreams.upstream import Dialect
@@ -226,9 +227,9 @@ def decompress(sent: bytes, encoding: str | None, limit: int) -> bytes:
     if encoding.strip().lower() != "zstd":
         raise InvalidRequest(f"Content-Encoding must be zstd or identity, got {encoding[:40]!r}.")
     try:
-        with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(sent, read_across_frames=True) as reader:
+        with zstd.ZstdFile(BytesIO(sent), options={zstd.DecompressionParameter.window_log_max: 27}) as reader:
             body = reader.read(limit + 1)
-    except zstandard.ZstdError:
+    except (zstd.ZstdError, EOFError):
         raise InvalidRequest("The request body is not valid zstd.") from None
     if len(body) > limit:
         raise PayloadTooLarge(f"The request body is larger than {limit} bytes once decompressed.")

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import msgspec
-import zstandard
 
+from gemmapy.core import zstd
 from gemmapy.gateway.entry import Entry
 from gemmapy.storage.answers import AnswerFile
 
@@ -96,7 +96,7 @@ class Shelf:
 
 def packed(key: bytes, entry: Entry) -> bytes:
     """An answer as it is stored."""
-    body = zstandard.compress(msgspec.msgpack.encode(entry))
+    body = zstd.compress(msgspec.msgpack.encode(entry))
     return _digest(key, body) + body
 
 
@@ -106,8 +106,8 @@ def unpacked(key: bytes, stored: bytes) -> Entry | None:
     if digest != _digest(key, body):
         return None
     try:
-        return _decode(zstandard.decompress(body, max_output_size=_LARGEST))
-    except (zstandard.ZstdError, msgspec.DecodeError):
+        return _decode(zstd.ZstdDecompressor().decompress(body, _LARGEST))
+    except (zstd.ZstdError, msgspec.DecodeError):
         return None  # whole, and in the words of another release
 
 

@@ -67,6 +67,8 @@ class SseDecoder(_Decoder):
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, each with its blank line. Raises UpstreamError past the limit."""
+        if not self._held and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+            return [data]  # nearly always: one event in one piece
         self._keep(data)
         frames: list[bytes] = []
         start = 0
