@@ -66,6 +66,7 @@ def shots(story: str) -> list[tuple[str, str, dict[str, int], Any]]:
         ("costs", "costs?range=30d", {"width": 1280, "height": 1120}, "light"),
         ("story", f"requests/{story}?range=30d", DESKTOP, "light"),
         ("patterns", "patterns?range=30d", {"width": 1280, "height": 900}, "light"),
+        ("documents", "documents", {"width": 1280, "height": 720}, "light"),
         ("phone", "overview?range=30d", PHONE, "dark"),
     ]
 
@@ -73,7 +74,8 @@ def shots(story: str) -> list[tuple[str, str, dict[str, int], Any]]:
 def take(browser: Browser, url: str, who: dict[str, str]) -> None:
     context = browser.new_context()
     wait_for(context.request, url)
-    context.request.post(f"{url}/api/session", data=who)
+    session = context.request.post(f"{url}/api/session", data=who)
+    fill_library(context.request, url, session.json()["csrf"])
     story = telling(context.request, url)
     context.close()
     for name, place, size, theme in shots(story):
@@ -92,10 +94,36 @@ def take(browser: Browser, url: str, who: dict[str, str]) -> None:
         page.goto(f"{url}/#/{place}")
         page.locator("h1").first.wait_for()
         page.locator(".skeleton").first.wait_for(state="detached")
+        if name == "documents":
+            page.get_by_label("Question").fill("How much leave do I have, and when does it lapse?")
+            page.get_by_role("button", name="Search", exact=True).click()
+            page.locator(".try-result .chunk").first.wait_for()
         page.evaluate("document.activeElement.blur()")
         page.wait_for_timeout(1500)
         write(page, IMAGES / f"{name}.webp")
         context.close()
+
+
+LEAVE = """# Leave
+
+Everybody has 30 days of leave a year.
+
+## When it lapses
+
+What is not taken lapses at the end of March of the next year."""
+TRAVEL = "# Travel\n\nTrains are second class. A taxi is paid where no bus goes, and after ten in the evening.\n\n"
+STYLE = "# How we write\n\nShort sentences. One word for one thing, in code, tables and letters.\n\n"
+
+
+def fill_library(request: APIRequestContext, url: str, csrf: str) -> None:
+    """A small handbook."""
+    for title, source, text in (
+        ("How we write", "style.md", STYLE * 9),
+        ("Travel expenses", "handbook.pdf, page 9", TRAVEL * 14),
+        ("Leave", "handbook.pdf, page 3", LEAVE),
+    ):
+        document = {"title": title, "source": source, "content": text}
+        request.post(f"{url}/api/rag/documents", data=document, headers={"X-CSRF-Token": csrf})
 
 
 def wait_for(request: APIRequestContext, url: str) -> None:

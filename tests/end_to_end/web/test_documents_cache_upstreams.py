@@ -17,6 +17,9 @@ from tests.support.scripted import Request, ScriptedUpstream, ndjson, whole
 from tests.unit.rag.test_extraction import pdf
 
 KNOWN = "if (location.protocol === 'http:') localStorage.setItem('gemmapy.signed-in', '1')"
+PATIENCE_MS = 30_000
+"""Other tests may run beside these."""
+expect.set_options(timeout=PATIENCE_MS)
 LEAVE = "# Leave\n\nEverybody has 30 days of leave a year.\n\n## Lapse\n\nWhat is not taken lapses in March."
 DONE = {"response": "", "done": True, "done_reason": "stop", "prompt_eval_count": 60, "eval_count": 9}
 
@@ -60,6 +63,7 @@ def at(served: RunningGateway, context: BrowserContext, page: Page) -> Callable[
     def opened(place: str, username: str = "admin") -> Page:
         context.request.post(f"{served.url}/api/session", data={"username": username, "password": PASSWORD})
         context.add_init_script(KNOWN)
+        context.set_default_timeout(PATIENCE_MS)
         page.goto(f"{served.url}/#/{place}")
         page.locator("h1").first.wait_for()
         settled(page)
@@ -73,7 +77,8 @@ def settled(page: Page) -> None:
 
 
 def figure(page: Page, label: str) -> Any:
-    return page.locator(".figure", has_text=label).locator(".figure-value")
+    exactly = page.locator(".figure-label", has_text=re.compile(f"^{label}$"))
+    return page.locator(".figure", has=exactly).locator(".figure-value")
 
 
 def button(page: Page, name: str) -> Any:
@@ -265,7 +270,7 @@ def test_upstreams_show_who_answers_who_has_what_and_what_was_tried_again(
     expect(page.get_by_role("region", name="Models that take another's place")).to_contain_text("llama3 → then mistral")
     upstream.close()
     served.services.catalogue.outdate()
-    expect(page.get_by_text("gpu-1 does not answer.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("gpu-1 does not answer.")).to_be_visible()
     expect(table.locator("tbody tr").first).to_contain_text("does not answer")
 
 
