@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 HEAD = "0009"
+ROLLUPS_SINCE = "0007"
+"""The newest migration that changes what rollups hold: a database that was before it has them made again."""
 _log = structlog.stdlib.get_logger()
 
 
@@ -58,7 +60,7 @@ def migrate(engine: Engine, path: Path, now: datetime) -> Path | None:
         backup = path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}"
         copy_database(path, backup)
         _log.info("upgrading the database", schema=current, to=HEAD, backup=str(backup))
-    _upgrade(engine, config)
+    _upgrade(engine, config, remake_rollups=current is not None and current < ROLLUPS_SINCE)
     return backup
 
 
@@ -88,10 +90,11 @@ def copy_database(source: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def _upgrade(engine: Engine, config: Config) -> None:
+def _upgrade(engine: Engine, config: Config, *, remake_rollups: bool) -> None:
     from alembic import command
 
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        rollups.rebuild(connection)  # what a release adds to them, the ledger knows
+        if remake_rollups:
+            rollups.rebuild(connection)  # what a release adds to them, the ledger knows

@@ -450,9 +450,10 @@ def _of_day(connection: Connection, day: int, mark: int) -> dict[Table, Contents
     """What a day and all that is shorter should say, by the ledger."""
     found: dict[Table, Contents] = {}
     number_of = {name: number for number, name in labels.every_name(connection).items()}
+    counted = _sums(connection, day, number_of)
     for rollup in ROLLUPS:
         if rollup.finest is None:
-            finest = _sums(connection, rollup, day, number_of)
+            finest = _divided(counted, rollup)
             found[rollup.table] = dict(finest)
         else:
             finest = _spending(found[rollup.finest])
@@ -463,6 +464,18 @@ def _of_day(connection: Connection, day: int, mark: int) -> dict[Table, Contents
                 found[rollup.table].update(_coarser(folded, grain))
     found[rollup_histograms] = _histograms(connection, day, mark, number_of)
     return found
+
+
+def _divided(counted: Contents, rollup: Rollup) -> Contents:
+    """Sums by all dimensions, as those of a rollup in its finest grain."""
+    grain = rollup.grains[0]
+    places = [_DIMENSIONS.index(key) for key in rollup.keys]
+    gathered: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
+    for (bucket, *dimensions), values in counted.items():
+        key = [dimensions[place] for place in places]
+        if rollup is not PROJECTS or key[0]:
+            gathered[grain, bucket // grain * grain, *key].append(values)
+    return {key: _together(parts) for key, parts in gathered.items()}
 
 
 def _coarser(contents: Contents, grain: int) -> Contents:
@@ -491,26 +504,24 @@ def _spending(details: Contents) -> Contents:
 
 # What the ledger, and what was adjusted of it since, says of a day, in the finest grain.
 
+_DIMENSIONS = ("user_id", "project_id", "model_id", "endpoint_id")
 
-def _sums(connection: Connection, rollup: Rollup, day: int, number_of: Mapping[str, int]) -> Contents:
-    grain = rollup.grains[0]
-    columns = {"model_id": "model", "endpoint_id": "endpoint"}
-    if rollup is DETAILS:
-        columns["project_id"] = "coalesce(project_id, 0)"
-    dimensions = [columns.get(key, key) for key in rollup.keys]
-    known = " AND project_id IS NOT NULL" if rollup is PROJECTS else ""
+
+def _sums(connection: Connection, day: int, number_of: Mapping[str, int]) -> Contents:
+    """By quarter of an hour and every dimension; project 0 is none."""
     gathered: defaultdict[tuple[Any, ...], list[tuple[Any, ...]]] = defaultdict(list)
     for source in SOURCES:
         moment = source.moment.name
-        keys = ", ".join([f"{_SECOND.format(moment)} / {grain} * {grain}", *dimensions])
+        keys = (
+            f"{_SECOND.format(moment)} / {QUARTER_S} * {QUARTER_S}, user_id, coalesce(project_id, 0), model, endpoint"
+        )
         sql = (
             f"SELECT {keys}, {', '.join(source.sums.values())} FROM {source.table.name}"  # noqa: S608
-            f" WHERE {_within(moment, day)}{known} GROUP BY {keys}"
+            f" WHERE {_within(moment, day)} GROUP BY {keys}"
         )
-        for bucket, *cells in scan(connection, sql):
-            names, values = cells[: len(dimensions)], tuple(cells[len(dimensions) :])
-            numbers = (number_of.get(name, name) if isinstance(name, str) else name for name in names)
-            gathered[grain, bucket, *numbers].append(values)
+        for bucket, user_id, project_id, model, endpoint, *values in scan(connection, sql):
+            key = (bucket, user_id, project_id, number_of.get(model, model), number_of.get(endpoint, endpoint))
+            gathered[key].append(tuple(values))
     return {key: _together(parts) for key, parts in gathered.items()}
 
 
