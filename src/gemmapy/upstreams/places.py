@@ -263,7 +263,10 @@ class Places:
         while self._next and found is None and len(passed) < _LINES_LOOKED_AT:
             entry = heappop(self._next)
             line = entry[2]
-            if line.listed != entry[1] or not line.waiting:
+            if line.listed != entry[1]:
+                continue
+            if not line.waiting:  # all of it has left; who comes next lists it again
+                line.listed = 0
                 continue
             passed.append(entry)
             first = next(iter(line.waiting))

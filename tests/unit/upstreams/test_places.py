@@ -225,6 +225,20 @@ def test_a_place_that_nobody_waits_for_goes_to_who_waits_elsewhere_and_may_come(
     assert (a.taken, a.waiting, b.taken, b.waiting) == (0, 0, 0, 0)
 
 
+def test_who_comes_back_after_leaving_is_in_line_again() -> None:
+    a, b = Places(1), Places(1)
+    a.others, b.others = [b], [a]
+    held_a, held_b = a.ask("ada", 1, 0), b.ask("ada", 1, 0)
+    a.ask("bob", 1, 0).give_back(S)
+    other = a.ask("cy", 1, S)
+    a.ask("bob", 1, S).give_back(S)
+    held_b.give_back(2 * S)  # looks at who waits elsewhere: nobody who may come
+    back = a.ask("bob", 1, 2 * S)
+    held_a.give_back(3 * S)
+    other.give_back(4 * S)
+    assert not back.is_waiting
+
+
 class TwoServers(RuleBasedStateMachine):
     """The same with two servers, and requests that may be at one or at both."""
 
