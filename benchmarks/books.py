@@ -116,7 +116,7 @@ def write_speed(seconds: float) -> None:
         clock = MovingClock(END)
         with begin(Path(folder) / "data", clock) as store:
             collector = MetricsCollector(store)
-            for at_once in (1, 100, 1_000):
+            for at_once in (1, 100, 1_000, 10_000):
                 recorded, spent, worked = 0, 0.0, 0.0
                 while spent < seconds:
                     many = requests_of(chance, at_once, 0)

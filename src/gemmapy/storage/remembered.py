@@ -65,7 +65,7 @@ class Remembered:
     def put(self, key: Hashable, revision: int, span: tuple[int, int], cells: int, value: Any) -> None:
         """Remembers an answer about `span` (seconds since 1970) that a reader at `revision` found."""
         with self._lock:
-            if revision != self._revision or cells > self._most_cells // 4:
+            if revision != self._revision or cells > self._most_cells // 2:
                 return
             known = self._entries.pop(key, None)
             self._cells += cells - (0 if known is None else known.cells)
