@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,16 @@ def at(page: Page, context: BrowserContext, served: RunningGateway) -> Callable[
 def settled(page: Page) -> None:
     """Waits until nothing is on its way any more."""
     expect(page.locator(".skeleton, [aria-busy=true]")).to_have_count(0)
+
+
+def crowding() -> float:
+    """How many programs want a processor of this machine, for each that it has; 1 where there is one for everybody."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def two_seconds() -> float:
+    """In milliseconds; longer where this machine is shared with other programs."""
+    return 2000 * crowding()
 
 
 def figure(page: Page, label: str) -> str:
@@ -184,14 +195,15 @@ def test_a_request_shows_within_two_seconds_and_can_be_rated(at: Callable[[str],
     page = at("overview")
     expect(page.locator(".live.on")).to_be_visible()
     before = int(figure(page, "Requests").replace(",", ""))
+    patience = two_seconds()
     done = served.post("/api/chat", CHAT)
     began = time.perf_counter()
     expect(page.locator(".figure", has_text="Requests").first.locator(".figure-value")).to_have_text(
-        str(before + 1), timeout=2000
+        str(before + 1), timeout=patience
     )
     newest = page.locator("table.data tbody tr").first
-    expect(newest).to_contain_text("llama3:8b", timeout=2000)
-    assert time.perf_counter() - began < 2
+    expect(newest).to_contain_text("llama3:8b", timeout=patience)
+    assert time.perf_counter() - began < patience / 1000
     page.goto(f"{served.url}/#/requests/{done.headers['X-Request-Id']}")
     page.get_by_role("button", name="Good answer").click()
     expect(page.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
@@ -217,7 +229,7 @@ def test_what_runs_is_shown_while_it_runs_and_the_playground_streams(
     expect(answer).to_contain_text("≈ 2 tokens")
     expect(answer).to_contain_text(f"≈ ${2 * 300 / 1e9:.8f}")
     running = watching.locator(".figure", has_text="Running now").locator(".figure-value")
-    expect(running).to_have_text("1", timeout=2000)
+    expect(running).to_have_text("1", timeout=two_seconds())
     hold.event.set()
     expect(answer).to_contain_text("Hence.")
     expect(answer).to_contain_text("31 in, 40 out")
@@ -228,7 +240,7 @@ def test_what_runs_is_shown_while_it_runs_and_the_playground_streams(
     expect(answer.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "true")
     assert served.row()["user_rating"] == -1
     expect(page.locator(".code-box")).to_contain_text("Why is the sky blue?")
-    expect(running).to_have_text("0", timeout=2000)
+    expect(running).to_have_text("0", timeout=two_seconds())
     upstream.on("/api/chat", ndjson(said("It scatters."), DONE))
 
 
@@ -527,14 +539,6 @@ def test_zone_span_and_comparison_are_chosen_by_hand_and_stand_in_the_address(at
     ).to_be_visible()
 
 
-def crowding() -> float:
-    """How much longer work takes than it would with a processor of its own: 1 on a machine that does nothing else."""
-    began, before = time.perf_counter(), time.thread_time()
-    while time.thread_time() - before < 0.05:
-        pass
-    return (time.perf_counter() - began) / (time.thread_time() - before)
-
-
 def test_the_first_view_is_there_within_a_second_of_a_cold_load(
     browser: Browser, at: Callable[[str], Page], served: RunningGateway, watch: Watch
 ) -> None:
@@ -547,12 +551,10 @@ def test_the_first_view_is_there_within_a_second_of_a_cold_load(
         fresh.add_cookies(cookies)
         fresh.add_init_script(KNOWN)
         page = fresh.new_page()
-        shared = crowding()
         began = time.perf_counter()
         page.goto(f"{served.url}/#/overview", wait_until="commit")
         page.locator(".figure-value").nth(8).wait_for()
-        waited = time.perf_counter() - began
-        took.append(waited / max(1, (shared + crowding()) / 2))
+        took.append((time.perf_counter() - began) / crowding())
         fresh.close()
     assert min(took) < 1, took
 
