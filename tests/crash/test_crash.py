@@ -1,4 +1,4 @@
-"""Killed at any moment: nothing acknowledged is lost, nothing is counted twice, and what was under way is found."""
+"""`gemmapy serve` itself, killed and told to end: what was under way is found, and what can finish does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -19,6 +18,9 @@ from typing import Any
 
 import pytest
 import urllib3
+
+from tests.crash import books
+from tests.crash.load import Load, upstream_for
 from tests.support.scripted import Hold, ScriptedUpstream, ndjson
 
 PASSWORD = "correct horse battery"
@@ -66,20 +68,6 @@ class Program:
         self.process.stdout.close()
         return code
 
-    def ask(self, pool: urllib3.PoolManager) -> tuple[str, bool]:
-        """One streamed request; its id, and whether its answer was complete."""
-        response = pool.request(
-            "POST",
-            f"http://127.0.0.1:{self.port}/api/generate",
-            body=json.dumps({"model": "llama3", "prompt": "x"}).encode(),
-            headers={"Authorization": f"Bearer {self.key}"},
-            preload_content=False,
-            retries=False,
-            timeout=10,
-        )
-        body = response.read()
-        return response.headers["X-Request-Id"].replace("-", ""), b'"done": true' in body
-
     def ledger(self) -> list[dict[str, Any]]:
         connection = sqlite3.connect(f"file:{self.data / 'gemmapy.db'}?mode=ro", uri=True)
         connection.row_factory = sqlite3.Row
@@ -97,49 +85,30 @@ def program(tmp_path: Path, ollama: ScriptedUpstream) -> Generator[Program]:
 
 
 @pytest.mark.timeout(120)
-def test_kill_9_under_load_loses_nothing_acknowledged_and_counts_nothing_twice(
-    program: Program, ollama: ScriptedUpstream
-) -> None:
-    ollama.on("/api/generate", ndjson(LINE, DONE))
-    acknowledged: set[str] = set()
-    seen: set[str] = set()
-    stop = threading.Event()
-    chance = random.Random(7)
-
-    def ask_on() -> None:
-        with urllib3.PoolManager() as pool:
-            while not stop.is_set():
-                try:
-                    request_id, complete = program.ask(pool)
-                except urllib3.exceptions.HTTPError:
-                    stop.wait(0.02)
-                    continue
-                seen.add(request_id)
-                if complete:
-                    acknowledged.add(request_id)
-
-    threads = [threading.Thread(target=ask_on) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for _ in range(4):
-        time.sleep(chance.uniform(0.2, 0.8))
-        program.end(signal.SIGKILL)
-        program.start()
-    time.sleep(0.3)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    program.end(signal.SIGTERM)
-
-    rows = program.ledger()
-    ids = [row["request_id"].hex() for row in rows]
-    assert len(acknowledged) > 50
-    assert len(ids) == len(set(ids)), "a request is in the ledger twice"
-    assert acknowledged <= set(ids), f"{len(acknowledged - set(ids))} acknowledged requests are lost"
-    complete = {row["request_id"].hex() for row in rows if row["error_code"] is None and row["status"] == 200}
-    assert acknowledged <= complete
-    assert seen <= set(ids), "a byte went out of a request that has no row"
-    assert {row["error_code"] for row in rows} <= {None, "interrupted"}
+def test_the_program_itself_is_killed_and_serves_again_within_two_seconds(tmp_path: Path, seed: int) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    starts_s: list[float] = []
+    with upstream_for(chance) as upstream:
+        program = Program(tmp_path / "data", upstream.url)
+        with Load(8, program.key, chance) as load:
+            for _ in range(4):
+                load.go(program.port)
+                time.sleep(chance.uniform(0.2, 0.5))
+                program.end(signal.SIGKILL)
+                load.pause()
+                began = time.monotonic()
+                program.start()
+                starts_s.append(time.monotonic() - began)
+                books.check(*books.ledger(program.data / "gemmapy.db"), load.seen)
+            complete = [one for one in load.seen if one.is_complete]
+        program.end(signal.SIGTERM)
+    print(f"started again in {starts_s} s")
+    assert len(complete) > 20
+    assert min(starts_s) < 2
+    command = [str(Path(sys.executable).parent / "gemmapy"), "audit", "--data", str(program.data)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, "The books balance" in told.stdout) == (0, True), told
 
 
 def _stream(program: Program) -> socket.socket:

@@ -46,7 +46,14 @@ class Hold:
     event: threading.Event = field(default_factory=threading.Event)
 
 
-Step = bytes | Stall | Cut | Reset | Hold
+@dataclass(frozen=True)
+class Pause:
+    """Take this long before what follows."""
+
+    seconds: float
+
+
+Step = bytes | Stall | Cut | Reset | Hold | Pause
 Script = Sequence[Step]
 Handler = Callable[[Request], Script]
 
@@ -171,6 +178,8 @@ class ScriptedUpstream:
             if isinstance(step, bytes):
                 writer.write(step)
                 await writer.drain()
+            elif isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
             elif isinstance(step, Hold):
                 await asyncio.get_running_loop().run_in_executor(None, step.event.wait, 30)
             elif isinstance(step, Stall):

@@ -1,0 +1,1 @@
+"""Killed at any moment, and whatever else can befall a gateway."""
