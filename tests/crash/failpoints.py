@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gemmapy.storage.writer import Admit, Finish
+from gemmapy.storage.writer import Admit, Call, Finish
 
 
 def _always(*_: Any) -> bool:
@@ -94,7 +94,13 @@ UPGRADE: dict[str, Step] = {
     "upgrade: committed": Step("gemmapy.storage.migrate", "_upgrade", "after"),
 }
 
-STEPS = REQUEST | START | FIRST_START | UPGRADE
+WORK: dict[str, Step] = {
+    "write done, not committed": Step("gemmapy.storage.writer", "Writer._call", "after"),
+    "write committed, nobody told": Step("gemmapy.storage.writer", "Writer._commit", "after", _has(Call)),
+}
+"""Of any work on the books that is not a request's."""
+
+STEPS = REQUEST | START | FIRST_START | UPGRADE | WORK
 
 
 def arm(step_name: str, hit: int) -> None:

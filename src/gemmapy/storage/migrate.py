@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Engine, inspect, text
 
 from gemmapy.core.errors import ConfigurationError
-from gemmapy.storage import rollups
+from gemmapy.storage import folders, rollups
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -57,11 +57,21 @@ def migrate(engine: Engine, path: Path, now: datetime) -> Path | None:
         )
     backup = None
     if current is not None:
-        backup = path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}"
+        backup = _unused(path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}")
         copy_database(path, backup)
         _log.info("upgrading the database", schema=current, to=HEAD, backup=str(backup))
     _upgrade(engine, config, remake_rollups=current is not None and current < ROLLUPS_SINCE)
     return backup
+
+
+def _unused(path: Path) -> Path:
+    """The path, or one beside it: an upgrade that was killed and started again in the same second has left one."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_stem(f"{path.stem}-{number}")
+        number += 1
+    return free
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -71,7 +81,7 @@ def copy_database(source: Path, target: Path) -> None:
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    folders.make(target.parent)
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
     origin = sqlite3.connect(f"file:{source}?mode=ro", uri=True)
@@ -88,6 +98,7 @@ def copy_database(source: Path, target: Path) -> None:
         raise sqlite3.DatabaseError(f"the copy of {source} is damaged: {verdict}")
     partial.chmod(0o600)
     partial.rename(target)
+    folders.sync(target.parent)  # before anything is done to the original that needs a backup
 
 
 def _upgrade(engine: Engine, config: Config, *, remake_rollups: bool) -> None:

@@ -74,6 +74,21 @@ def test_an_upgrade_that_fails_changes_nothing(
         assert "nickname" not in columns
 
 
+def test_an_upgrade_that_broke_off_is_made_in_the_same_second(
+    store: Store, clock: FixedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.close()
+    with monkeypatch.context() as patched:
+        _next_release(tmp_path / "1", patched, extra='op.execute("SELECT no_such_column FROM users")')
+        with pytest.raises(Exception, match="no_such_column"):
+            Store.open(store.data_dir, clock)
+    _next_release(tmp_path / "2", monkeypatch)
+    with Store.open(store.data_dir, clock) as upgraded:
+        assert upgraded.backup is not None
+        assert upgraded.backup.stem.endswith("-2")
+        assert len([*upgraded.backup.parent.iterdir()]) == 2
+
+
 @pytest.mark.parametrize("dump", sorted(RELEASES.glob("*.sql")), ids=lambda path: path.stem)
 def test_data_of_every_release_open_in_this_one(dump: Path, tmp_path: Path, clock: FixedClock) -> None:
     folder = tmp_path / "data"
