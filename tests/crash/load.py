@@ -260,7 +260,7 @@ class Load:
         )
         self.seen.append(seen)
         writer.write(head.encode() + body)
-        parser = httptools.HttpResponseParser(_Parts(seen))
+        parser = httptools.HttpResponseParser(Parts(seen))
         while not seen.ended:
             data = await reader.read(65_536)
             if not data:
@@ -272,7 +272,7 @@ class Load:
         return True
 
 
-class _Parts:
+class Parts:
     """What the parser tells, put into a `Seen`."""
 
     def __init__(self, seen: Seen) -> None:

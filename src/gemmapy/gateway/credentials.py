@@ -20,6 +20,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from gemmapy.core.errors import ConfigurationError, InvalidRequest
+from gemmapy.storage import folders
 
 TOKEN_LIFETIME = timedelta(hours=24)
 SESSION_LIFETIME = timedelta(days=30)
@@ -165,7 +166,8 @@ def load_secret(data_dir: Path, given: str | None) -> bytes:
         return given.encode()
     path = data_dir / "secret"
     if not path.exists():
-        made = data_dir / f"secret.{os.getpid()}.new"
+        # Not the process's number: in a container it is the same after a crash, and what that left would be in the way.
+        made = data_dir / f"secret.{secrets.token_hex(4)}.new"
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(_SECRET_BYTES))
@@ -177,6 +179,7 @@ def load_secret(data_dir: Path, given: str | None) -> bytes:
             pass
         finally:
             made.unlink()
+            folders.sync(data_dir)
     secret = path.read_text().strip().encode()
     if len(secret) < _SECRET_BYTES:
         raise ConfigurationError(

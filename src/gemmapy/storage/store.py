@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine
 from gemmapy.core.clock import Clock, SystemClock
 from gemmapy.core.errors import ConfigurationError, StorageUnavailable
 from gemmapy.core.records import Intent, Outcome
-from gemmapy.storage import leases, ledger
+from gemmapy.storage import folders, leases, ledger
 from gemmapy.storage.engine import database_path, open_reader, open_writer
 from gemmapy.storage.migrate import migrate
 from gemmapy.storage.writer import MAX_BATCH, Admit, Call, Finish, Loan, Record, Work, Writer
@@ -82,7 +82,7 @@ class Store:
         """A data folder, made where there is none. Raises ConfigurationError where it cannot be written."""
         folder = Path(data_dir).expanduser()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folders.make(folder)
             if folder.stat().st_mode & 0o077:
                 folder.chmod(0o700)  # it holds the secret, password hashes and who asked what
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
 import time
 from collections.abc import Generator
 from datetime import timedelta
@@ -450,6 +451,12 @@ def test_the_secret_is_made_once_and_for_nobody_else_to_read(tmp_path: Path) -> 
     assert len(first) >= 32
     assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
     assert load_secret(tmp_path, "g" * 32) == b"g" * 32
+
+
+def test_a_secret_that_a_crash_left_half_made_is_in_nobodys_way(tmp_path: Path) -> None:
+    # In a container every start has the same process number.
+    (tmp_path / f"secret.{os.getpid()}.new").touch()
+    assert len(load_secret(tmp_path, None)) == 64
 
 
 def test_a_damaged_secret_is_told(tmp_path: Path) -> None:
