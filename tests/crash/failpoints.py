@@ -56,7 +56,7 @@ REQUEST: dict[str, Step] = {
     "client left, not recorded": Step("gemmapy.gateway.record", "Record.write_unwatched", "before"),
     "metric row queued": Step("gemmapy.storage.store", "Store.finish", "after"),
     "metric row written, rollups not": Step("gemmapy.storage.rollups", "add", "before"),
-    "in the middle of the rollups": Step("gemmapy.storage.rollups", "add_bins", "after"),
+    "in the middle of the rollups": Step("gemmapy.storage.rollups", "_count", "after"),
     "rollups written, not committed": Step("gemmapy.storage.rollups", "add", "after"),
     "metric row committed, nobody told": Step("gemmapy.storage.writer", "Writer._commit", "after", _has(Finish)),
     "recorded, last byte not sent": Step("gemmapy.api.proxy", "AsgiReply.end", "before"),

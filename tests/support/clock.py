@@ -23,3 +23,7 @@ class FixedClock:
         delta = timedelta(**span)
         self._now += delta
         self._ns += int(delta.total_seconds() * 1e9)
+
+    def step(self, **span: float) -> None:
+        """Is set to another time, as by NTP or by hand: durations know nothing of it."""
+        self._now += timedelta(**span)

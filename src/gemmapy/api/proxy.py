@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -95,7 +94,7 @@ class Proxy:
             envelope = Envelope(
                 endpoint=ENDPOINTS[path],
                 headers=scope["headers"],
-                started_at=datetime.now(UTC),
+                started_at=self._gateway.clock.now(),
                 started_ns=self._gateway.clock.monotonic_ns(),
             )
             credential = presented(scope, self._gateway.auth)

@@ -224,8 +224,7 @@ class Tally:
             self._load_ns = _within(said.load_duration, _MOST_NS)
             self._prompt_ns = _within(said.prompt_eval_duration, _MOST_NS)
             self._generation_ns = _within(said.eval_duration, _MOST_NS)
-            self._prompt_tokens = _within(said.prompt_eval_count, MOST_TOKENS)
-            self._response_tokens = _within(said.eval_count, MOST_TOKENS)
+            self._counted(said.prompt_eval_count, said.eval_count)
             if said.done_reason in ("load", "unload"):
                 self.nothing_used()
 
@@ -252,8 +251,7 @@ class Tally:
         if said.usage is not None:
             # The last word, unless the server reports with every chunk (vLLM's continuous_usage_stats).
             self.closing = self.closing or not said.choices or self.finish_reason is not None
-            self._prompt_tokens = _within(said.usage.prompt_tokens, MOST_TOKENS)
-            self._response_tokens = _within(said.usage.completion_tokens, MOST_TOKENS)
+            self._counted(said.usage.prompt_tokens, said.usage.completion_tokens)
             details = said.usage.prompt_tokens_details
             if details is not None:
                 self._cached_prompt_tokens = _within(details.cached_tokens, MOST_TOKENS)
@@ -262,6 +260,14 @@ class Tally:
             self._generation_ns = _ns(said.timings.predicted_ms)
             if self._cached_prompt_tokens is None:
                 self._cached_prompt_tokens = _within(said.timings.cache_n, MOST_TOKENS)
+
+    def _counted(self, prompt_tokens: int | None, response_tokens: int | None) -> None:
+        """What the engine says it counted. Where one can be no count, neither is believed: both are estimated, and not
+        taken for zero."""
+        counts = (_within(prompt_tokens, MOST_TOKENS), _within(response_tokens, MOST_TOKENS))
+        if counts != (prompt_tokens, response_tokens):
+            counts = None, None
+        self._prompt_tokens, self._response_tokens = counts
 
     def _token(self, now_ns: int, *texts: msgspec.Raw) -> None:
         self.content_frames += 1

@@ -63,6 +63,7 @@ def write(
     if gone:
         connection.exec_driver_sql(_sql("settle"), gone)
     first = _next_metric_id(connection)
+    now = max(now, watermark.final_until(connection))  # the clock may have stepped back into what is final
     created_at = time_text(now)
     connection.exec_driver_sql(
         _sql("record"), [_metric_row(first + place, outcome, created_at) for place, (outcome, _) in enumerate(finished)]

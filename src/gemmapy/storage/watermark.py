@@ -5,7 +5,7 @@ Whoever reads or changes single requests asks here first.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
@@ -21,6 +21,21 @@ def watermark(connection: Connection) -> datetime:
     """The moment from which on the ledger is whole; 1970 where nothing has retired."""
     last = connection.execute(select(func.max(retired_days.c.day))).scalar()
     return BEGINNING if last is None else datetime.fromtimestamp(last + DAY_S, UTC)
+
+
+_FINAL = "SELECT (SELECT max(day) FROM retired_days), (SELECT max(month) FROM closings)"
+
+
+def final_until(connection: Connection) -> datetime:
+    """The moment before which nothing can be recorded any more: the end of the last day that has retired and of the
+    last month that was closed. A clock that has stepped back may be before it."""
+    day, month = connection.exec_driver_sql(_FINAL).one()
+    retired = BEGINNING if day is None else datetime.fromtimestamp(day + DAY_S, UTC)
+    closed = BEGINNING
+    if month is not None:
+        first = datetime(int(month[:4]), int(month[5:]), 1, tzinfo=UTC)
+        closed = (first + timedelta(days=31)).replace(day=1)
+    return max(retired, closed)
 
 
 def snapped(connection: Connection, window: Window, grain: int | None) -> Window:

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
 import structlog
@@ -26,12 +26,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import StorageUnavailable
-from gemmapy.core.records import Intent, Outcome
+from gemmapy.core.records import Intent, Outcome, Timings, Usage
 from gemmapy.storage import ledger
 
 MAX_BATCH = 1_000
 MAX_WAITING = 20_000
 RETRY_S = 0.1
+RECORD_REFUSED = "record_refused"
+"""The error code of a request whose figures the database would not take."""
 LOAN_S = 10
 """How long another process may have the turn to write."""
 Told: TypeAlias = "tuple[int, Any, BaseException | None]"
@@ -342,18 +344,23 @@ class Writer:
 
     def _one_by_one(self, batch: list[Work], error: Exception) -> list[Work]:
         """Writes each by itself; returns what is left where the database stops taking any."""
-        with self._engine.connect() as connection:
-            for place, work in enumerate(batch):
-                try:
-                    if len(batch) > 1:
-                        self._commit(connection, [work]).tell()
-                    else:
-                        self._refused(connection, work, error)
-                except OperationalError:
-                    return batch[place:]
-                except Exception as refusal:  # noqa: BLE001 - as above
-                    self._refused(connection, work, refusal)
-        return []
+        place = 0
+        with contextlib.suppress(OperationalError), self._engine.connect() as connection:
+            for work in batch:
+                self._one(connection, work, error if len(batch) == 1 else None)
+                place += 1
+        return batch[place:]
+
+    def _one(self, connection: Connection, work: Work, error: Exception | None) -> None:
+        """`error` is how it was refused, where it was tried by itself already. Raises OperationalError."""
+        if error is None:
+            try:
+                return self._commit(connection, [work]).tell()
+            except OperationalError:
+                raise
+            except Exception as refusal:  # noqa: BLE001 - as above
+                error = refusal
+        return self._refused(connection, work, error)
 
     def _refused(self, connection: Connection, work: Work, error: Exception) -> None:
         """A record that the database will not take. If it is there already, an earlier try got through after all."""
@@ -369,9 +376,31 @@ class Writer:
                 return results.tell()
         reason = _reason(error)
         _log.error("a record was refused", reason=reason, record=type(work).__name__)
+        if isinstance(work, Finish):
+            self._without_figures(connection, work, reason)
         if future is not None and not future.cancelled():
             results.errors.append((future, StorageUnavailable(f"The record was refused: {reason}.")))
         return results.tell()
+
+    def _without_figures(self, connection: Connection, work: Finish, reason: str) -> None:
+        """Writes that a request happened where what it used cannot be written: it must be in the books, and over."""
+        outcome = replace(
+            work.outcome,
+            usage=Usage(estimated=True),
+            timings=Timings(),
+            cost=None,
+            saved_nusd=None,
+            speed_mtps=None,
+            attempt_log=(),
+            error_code=RECORD_REFUSED,
+            error_message=f"The database did not take what this request used: {reason}.",
+        )
+        try:
+            self._commit(connection, [Finish(outcome, work.admitted, None)])
+        except OperationalError:
+            raise
+        except Exception:  # noqa: BLE001 - it is logged; the in-flight row stays, and the next start records that
+            _log.error("a record was refused even without its figures", reason=reason)
 
 
 def _leave_out_written(connection: Connection, batch: Sequence[Work], results: _Results) -> Sequence[Work]:

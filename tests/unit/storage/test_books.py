@@ -20,6 +20,7 @@ from tests.support.clock import FixedClock
 from gemmapy.core.errors import ConfigurationError, InvalidRequest, StorageUnavailable
 from gemmapy.core.ids import RequestIds
 from gemmapy.core.records import Attempt, Cost, Intent, Outcome, Timings, Usage
+from gemmapy.metering.audit import Audit, audit
 from gemmapy.storage import ledger, migrate
 from gemmapy.storage.store import Store
 from gemmapy.storage.tables import llm_metrics, metadata, parse_time, time_text
@@ -173,6 +174,25 @@ def test_a_bad_record_does_not_take_the_others_along(store: Store, clock: FixedC
     assert len(failed) == 1
     assert isinstance(failed[0].exception(), StorageUnavailable)
     assert count(store, "llm_metrics") == 7
+
+
+def test_a_record_whose_figures_the_database_refuses_is_written_without_them(store: Store, clock: FixedClock) -> None:
+    of = intent(clock)
+    store.write(lambda c: ledger.write(c, store.slot, [(of, store.slot)], [], clock.now()))
+    huge = Outcome(of, 200, Usage(2**70, 1), Timings(100), cost=Cost(1, 2**70, 20))
+
+    async def finish() -> None:
+        await store.finish(huge, admitted=True)
+
+    with pytest.raises(StorageUnavailable, match="too large"):
+        asyncio.run(finish())
+    assert count(store, "inflight") == 0
+    with store.read() as connection:
+        row = connection.exec_driver_sql(
+            "SELECT status, error_code, total_tokens, cost_nusd, estimated FROM llm_metrics"
+        ).one()
+    assert row == (200, "record_refused", None, None, 1)
+    assert list(audit(store, Audit())) == []
 
 
 def test_a_call_that_fails_leaves_nothing(store: Store) -> None:
