@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import hmac
+import math
 import random
 import signal
 import socket
@@ -167,6 +168,7 @@ def server_config(settings: Settings, services: Services, files: int) -> uvicorn
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_keep_alive=75,
+        timeout_graceful_shutdown=math.ceil(settings.client_timeout_s),  # for those who do not read what they were sent
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,
         ssl_version=ssl.PROTOCOL_TLS_SERVER,

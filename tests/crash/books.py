@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,11 @@ def ledger(path: Path) -> tuple[list[Row], set[bytes]]:
     return rows, running
 
 
-def check(rows: Sequence[Row], running: set[bytes], seen: Sequence[Seen]) -> None:
-    """Fails where a promise is broken. `running` is what is in flight; empty after a recovery."""
+def check(
+    rows: Sequence[Row], running: set[bytes], seen: Sequence[Seen], errors: Collection[str] = ("interrupted",)
+) -> None:
+    """Fails where a promise is broken. `running` is what is in flight; empty after a recovery. `errors` are the error
+    codes that rows may have."""
     by_id = Counter(row["request_id"] for row in rows)
     by_client = Counter(row["client_request_id"] for row in rows)
     assert max(by_id.values(), default=1) == 1, "a request is in the ledger twice"
@@ -77,22 +80,24 @@ def check(rows: Sequence[Row], running: set[bytes], seen: Sequence[Seen]) -> Non
     known = {row["request_id"]: row for row in rows}
     asked = {one.asked_as: one for one in seen}
     for one in seen:
-        if not one.status:
-            continue
+        if one.status != 200:
+            continue  # not a byte of an answer: nothing came, or a refusal, which has no row where there are no books
         assert one.request_id in known or one.request_id in running, f"a byte went out of no record: {one}"
         if one.is_complete:
             assert one.request_id in known, f"a complete answer has no row: {one}"
             _check_answer(one, known[one.request_id])
     for row in rows:
         one = asked[row["client_request_id"]]
-        assert row["error_code"] in (None, "interrupted"), row
+        assert row["error_code"] in (None, *errors), row
         if row["error_code"] is None and row["status"] == 200:
             _check_counts(one, row)
         elif row["error_code"] == "interrupted":
             assert not one.is_complete
             assert (row["response_tokens"], row["cost_nusd"], row["estimated"]) == (None, None, 1), row
-        else:
+        elif row["error_code"] is None:
             assert (row["status"], one.kind.leaves) == (499, True), row
+        else:
+            assert not one.is_complete, row
 
 
 def _check_answer(one: Seen, row: Row) -> None:

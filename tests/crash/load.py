@@ -12,7 +12,7 @@ import json
 import random
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,8 +110,15 @@ class Seen:
         return json.loads(bytes(self.body).strip().splitlines()[-1])
 
 
-def upstream_for(chance: random.Random, longest_pause_s: float = 0.02) -> ScriptedUpstream:
-    """An upstream that answers every question by its number, in a few pieces with short pauses."""
+def upstream_for(
+    chance: random.Random,
+    *,
+    longest_pause_s: float = 0.02,
+    port: int = 0,
+    spoil: Callable[[Script], Script] = lambda script: script,
+) -> ScriptedUpstream:
+    """An upstream that answers every question by its number, in a few pieces with short pauses. `spoil` may do
+    something to an answer before it is sent."""
 
     def answer(request: Request) -> Script:
         number = int(re.search(rb"question (\d+)", request.body)[1])  # pyright: ignore[reportOptionalSubscript]
@@ -144,9 +151,9 @@ def upstream_for(chance: random.Random, longest_pause_s: float = 0.02) -> Script
             steps += [pause, line(text)]
         return ndjson(*steps, pauses[3], done)
 
-    upstream = ScriptedUpstream(MODEL)
+    upstream = ScriptedUpstream(MODEL, port=port)
     for path in ("/api/generate", "/api/chat", "/api/embed", "/v1/chat/completions"):
-        upstream.on(path, answer)
+        upstream.on(path, lambda request: spoil(answer(request)))
     return upstream
 
 
@@ -157,11 +164,14 @@ class Load:
     the next `go` by themselves.
     """
 
-    def __init__(self, clients: int, key: str, chance: random.Random, kinds: Sequence[Kind] = KINDS) -> None:
+    def __init__(
+        self, clients: int, key: str, chance: random.Random, kinds: Sequence[Kind] = KINDS, *, pause_s: float = 0
+    ) -> None:
         self.seen: list[Seen] = []
         """Of every request that was sent whole; only to be read while paused."""
         self._key = key
         self._kinds = kinds
+        self._pause_s = pause_s
         self._chance = chance
         self._numbers = REPEATED
         self._port: int | None = None
@@ -254,6 +264,8 @@ class Load:
         number = self._chance.randrange(REPEATED) if kind.repeated else self._numbers
         body = kind.body(number)
         seen = Seen(f"c{self._numbers}", number, kind)
+        if self._pause_s:
+            await asyncio.sleep(self._pause_s)
         head = (
             f"POST {kind.path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {self._key}\r\n"
             f"X-Request-Id: {seen.asked_as}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -269,7 +281,9 @@ class Load:
             seen.status = parser.get_status_code()
             if kind.leaves and seen.body:
                 return False
-        return True
+        if seen.status == 503:
+            await asyncio.sleep(0.02)
+        return parser.should_keep_alive()
 
 
 class Parts:

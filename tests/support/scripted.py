@@ -100,12 +100,13 @@ def sse(*steps: Any, finish: bool = True) -> Script:
 class ScriptedUpstream:
     """A server on 127.0.0.1 in a thread of its own. `on(path, script)` says how a path answers from now on."""
 
-    def __init__(self, *models: str) -> None:
+    def __init__(self, *models: str, port: int = 0) -> None:
         self.requests: list[Request] = []
         self.left = threading.Event()
         """Set once a client has closed its connection during a `Stall`."""
         self.connections = 0
         self._handlers: dict[str, Handler] = {}
+        self._asked_port = port
         names = models or ("llama3",)
         self.on("/api/tags", whole({"models": [{"name": n, "model": n, "size": 1, "digest": "d"} for n in names]}))
         self.on("/v1/models", whole({"object": "list", "data": [{"id": n, "object": "model"} for n in names]}))
@@ -147,7 +148,7 @@ class ScriptedUpstream:
 
     async def _serve(self) -> None:
         self._ended = asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=1024)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self._asked_port, backlog=1024)
         self.port: int = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._ended.wait()

@@ -139,8 +139,7 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
                 self._silence = _cancelled(self._silence)
 
         def _give_up(self) -> None:
-            if not self.transport.is_closing():
-                self.transport.abort()
+            self.transport.abort()  # also one that is closing: that waits for a reader who takes nothing
 
     return Bounded
 

@@ -195,9 +195,8 @@ class _Request:
         """Answers it, and records it whatever happens."""
         unwatch = self._reply.watch(self._client_leaves)
         try:
-            await self._answer()
-        except GemmaPyError as failure:
-            await self._fail(failure)
+            await self._answer_or_fail()
+        except GemmaPyError:
             raise
         except asyncio.CancelledError:
             if not self._client_left:
@@ -218,6 +217,13 @@ class _Request:
             unwatch()
             if self._ticket.taken is not None:
                 self._ticket.taken.give_back(self._record.tokens)
+
+    async def _answer_or_fail(self) -> None:
+        try:
+            await self._answer()
+        except GemmaPyError as failure:
+            await self._fail(failure)  # during which the client may leave, too
+            raise
 
     async def _answer(self) -> None:
         """From the cache, along with somebody who asked the same just now, or from an upstream."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -237,6 +238,9 @@ class Writer:
                 except (OperationalError, NoTurn) as error:
                     # Locked, full or gone: the whole batch was rolled back. Keep what must be kept, say so, try again.
                     connection = _discard(connection)
+                    # What has come meanwhile would wait for as long as this takes: it hears of it at once, too.
+                    more, late_loans, is_end = self._come()
+                    batch, loans, last = batch + more, loans + late_loans, last or is_end
                     # With nothing to keep, tries what changes nothing: nobody else could find out that it works again.
                     batch = self._refuse_new(batch, error) or ([] if self._give_up_at is not None else [_PROBE])
                     if self._give_up_at is not None and self._clock.monotonic_ns() > self._give_up_at:
@@ -260,17 +264,26 @@ class Writer:
 
     def _gather(self) -> tuple[list[Work], list[Loan], bool]:
         """Waits for work and takes all that is there, up to MAX_BATCH rows; the bool says that it was the last."""
+        return self._beside(self._queue.get(), MAX_BATCH)
+
+    def _come(self) -> tuple[list[Work], list[Loan], bool]:
+        """The same of all that is there already."""
+        try:
+            return self._beside(self._queue.get_nowait(), sys.maxsize)
+        except queue.Empty:
+            return [], [], False
+
+    def _beside(self, work: Work | Loan | None, most_rows: int) -> tuple[list[Work], list[Loan], bool]:
         batch: list[Work] = []
         loans: list[Loan] = []
         rows = 0
-        work = self._queue.get()
         while work is not None:
             if isinstance(work, Loan):
                 loans.append(work)
             else:
                 batch.append(work)
                 rows += len(work.outcomes) if isinstance(work, Record) else 1
-            if rows >= MAX_BATCH:
+            if rows >= most_rows:
                 return batch, loans, False
             try:
                 work = self._queue.get_nowait()
