@@ -1,6 +1,6 @@
 # GemmaPy: `make run` serves, `make test` tests. Both install what they need first, and say what they do.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench screenshots fmt lock clean
+.PHONY: help setup run test check bench torture screenshots fmt lock clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ check: ## Format, lint, types and the fast tests
 bench: ## Measure what the gateway costs, beside its peers that are installed
 	@scripts/setup test
 	.venv/bin/python -m benchmarks $(ARGS)
+
+torture: ## Kill a gateway a thousand times under load, and let its power fail; about ten minutes, at most forty
+	@scripts/setup test
+	.venv/bin/python -m tests.crash.torture $(ARGS)
 
 screenshots: ## Take the pictures of the README and the guide again
 	@scripts/setup test

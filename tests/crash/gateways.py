@@ -91,7 +91,7 @@ class Gateway:
         self.pid = None
         return answer["status"]
 
-    def run(self, job: str, at: str | None = None, hit: int = 1) -> int:
+    def run(self, job: str, at: str | None = None, hit: int = 1) -> int | None:
         """Does work on its data in a process of its own, to the end or to a step; returns the status."""
         order = {"job": job, "data": str(self.data), "log": str(self.log), "at": at, "hit": hit}
         pid = self._launcher.order(**order)["pid"]
@@ -101,10 +101,12 @@ class Gateway:
         assert self.pid is not None
         os.kill(self.pid, number)
 
-    def wait(self) -> int:
-        """Returns the status once it has ended."""
-        pid, self.pid = self.pid, None
-        return self._launcher.order(wait=pid)["status"]
+    def wait(self) -> int | None:
+        """Returns the status once it has ended; None where it does not."""
+        status = self._launcher.order(wait=self.pid)["status"]
+        if status is not None:
+            self.pid = None
+        return status
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)

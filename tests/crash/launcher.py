@@ -7,7 +7,7 @@ it may be told at which step of the hot path to kill itself (`failpoints.py`), s
 `python -m tests.crash.launcher` reads JSON lines and answers with JSON lines, one after the other:
 `{"start": {environment}, "at": step, "hit": n}` with `{"pid": n}` and then `{"port": n}` or `{"status": code}`;
 `{"job": name, "data": folder, "at": step, "hit": n}` with `{"pid": n}`; `{"wait": pid}` with `{"status": code}`.
-A status is an exit code, or less than zero the signal that ended it.
+A status is an exit code, or less than zero the signal that ended it; null where nothing has after `WAIT_S`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +25,15 @@ import gemmapy.app
 from gemmapy.config import Settings
 from tests.crash import failpoints, jobs
 
+WAIT_S = 45
+
 
 def main() -> None:
     """Reads and obeys until its input ends."""
     for line in sys.stdin:
         order = json.loads(line)
         if "wait" in order:
-            say({"status": status_of(order["wait"])})
+            say({"status": status_of(order["wait"], WAIT_S)})
         elif "job" in order:
             job = jobs.JOBS[order["job"]]
             say({"pid": fork(order, lambda job=job, folder=Path(order["data"]): job(folder))})
@@ -80,8 +83,14 @@ def fork(order: dict[str, Any], work: Callable[[], None]) -> int:
         os._exit(status)
 
 
-def status_of(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def status_of(pid: int, longest_s: float = 600) -> int | None:
+    deadline = time.monotonic() + longest_s
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    return None
 
 
 def say(answer: dict[str, Any]) -> None:
