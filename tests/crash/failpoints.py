@@ -78,7 +78,7 @@ START: dict[str, Step] = {
 
 FIRST_START: dict[str, Step] = {
     "first start: schema begun": Step("alembic.command", "upgrade", "before"),
-    "first start: schema made, not committed": Step("gemmapy.storage.rollups", "rebuild", "after"),
+    "first start: schema made, not committed": Step("alembic.command", "upgrade", "after"),
     "first start: schema committed": Step("gemmapy.storage.migrate", "_upgrade", "after"),
     "first start: secret written, not in place": Step("os", "link", "before"),
     "first start: secret in place": Step("gemmapy.app", "load_secret", "after"),

@@ -26,7 +26,7 @@ from tests.crash.failpoints import REQUEST, START
 from tests.crash.gateways import Launcher
 from tests.crash.load import Load, upstream_for
 from tests.crash.powerloss import Event, Traced, events, try_moments
-from tests.crash.test_trouble import STORAGE, locked_for, served
+from tests.crash.test_trouble import STORAGE, closed_door, locked, served
 
 BATCH = 100
 """Kills of one data folder; so many requests make an audit of all of them slow."""
@@ -87,7 +87,7 @@ def power(moments: int, seed: int) -> Row:
     return "power loss", f"{tried.states:,} states", what, f"{time.monotonic() - began:.0f} s"
 
 
-def locked(seconds: float, seed: int) -> Row:
+def long_lock(seconds: float, seed: int) -> Row:
     """Another process holds the database's lock."""
     began = time.monotonic()
     chance = random.Random(seed)
@@ -98,7 +98,7 @@ def locked(seconds: float, seed: int) -> Row:
         served(launcher, Path(folder), upstream.url, chance) as gateway,
     ):
         gateway.serve(1)
-        during = locked_for(gateway, seconds)
+        during = closed_door(gateway, locked(gateway), seconds)
         recovered_s = gateway.recover_s()
         assert any(one.is_complete for one in gateway.serve(1))
         gateway.check(STORAGE)
@@ -118,7 +118,7 @@ def main() -> None:
     parts: list[tuple[str, Callable[[], Row]]] = [
         ("kills", lambda: kills(asked.kills, deadline, asked.seed)),
         ("power loss", lambda: power(asked.moments, asked.seed)),
-        ("locked", lambda: locked(30, asked.seed)),
+        ("locked", lambda: long_lock(30, asked.seed)),
     ]
     rows: list[Row] = []
     broken = False
