@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -62,8 +63,12 @@ class Program:
     def pids(self, name: str) -> list[int]:
         """The living processes whose name begins so."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [(int(pid), Path(f"/proc/{pid}/comm")) for pid in children]
-        return [pid for pid, comm in found if comm.exists() and comm.read_text().startswith(name)]
+        found: list[int] = []
+        for pid in map(int, children):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if Path(f"/proc/{pid}/comm").read_text().startswith(name):
+                    found.append(pid)
+        return found
 
     def kill(self, name: str) -> int:
         """Kills one of them, and returns which."""
@@ -161,11 +166,12 @@ def until(is_so: Callable[[], bool], timeout_s: float = 20) -> None:
 
 
 @pytest.fixture
-def program(tmp_path: Path, ollama: ScriptedUpstream) -> Generator[Program]:
+def program(ollama: ScriptedUpstream) -> Generator[Program]:
     ollama.on("/api/generate", ndjson(LINE, DONE))
-    started = Program(tmp_path / "data", ollama.url)
-    yield started
-    started.end(signal.SIGKILL)
+    with tempfile.TemporaryDirectory(prefix="gp-") as folder:  # short: a socket's path has at most a hundred bytes
+        started = Program(Path(folder) / "data", ollama.url)
+        yield started
+        started.end(signal.SIGKILL)
 
 
 def check(program: Program, load: Load, errors: set[str | None]) -> None:

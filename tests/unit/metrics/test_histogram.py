@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemmapy.metrics.histogram import (
@@ -80,6 +80,7 @@ def test_adding_to_a_packed_histogram_is_packing_both(one: dict[int, int], other
     assert add(pack(one), other) == pack(Counter(one) + Counter(other))
 
 
+@settings(deadline=None)
 @given(COUNTS, COUNTS, COUNTS)
 def test_what_is_taken_away_is_gone_in_whatever_order(
     one: dict[int, int], other: dict[int, int], third: dict[int, int]
