@@ -106,12 +106,11 @@ class CostCalculator:
             names = people.names(connection)
         users = [_user_costs(user_id, names.get(user_id), spent) for user_id, spent in everyone.items()]
         users.sort(key=lambda one: (-one.total.total_nusd, one.user_id))
-        total = sum((one.total for one in users), Sums())
         return {
             "window": answered(asked, span),
             "period": period,
             "period_days": days,
-            "total_cost": usd(total.total_nusd),
+            "total_cost": usd(sum(one.total.total_nusd for one in users)),
             "currency": CURRENCY,
             "user_count": len(users),
             "users": [
@@ -119,14 +118,14 @@ class CostCalculator:
                     "user_id": one.user_id,
                     "username": one.username,
                     "total_cost": usd(one.total.total_nusd),
-                    "breakdown": [line.copy() for line in one.breakdown],
+                    "breakdown": list(map(ModelCost.copy, one.breakdown)),
                     "unpriced_requests": one.total.unpriced_requests,
                     "unpriced_tokens": one.total.unpriced_tokens,
                 }
                 for one in users
             ],
-            "unpriced_requests": total.unpriced_requests,
-            "unpriced_tokens": total.unpriced_tokens,
+            "unpriced_requests": sum(one.total.unpriced_requests for one in users),
+            "unpriced_tokens": sum(one.total.unpriced_tokens for one in users),
         }
 
     def get_cost_projection(self, user_id: int | None, period: str = "month") -> CostProjection:

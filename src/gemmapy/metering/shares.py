@@ -80,7 +80,7 @@ def user_shares(store: Store, window: Window, which: Filter) -> UserShares:
     """
     with store.read() as connection:
         told, found, before = _found(connection, window, which, "user")
-        names = people.usernames(connection)
+        names = people.names(connection)
         last = requests.last_of_users(connection, list({*found, *(before or {})}))
     uses = _uses(found, before)
     return {

@@ -46,4 +46,4 @@ def names(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
 
 def every_name(connection: Connection) -> dict[int, str]:
     """All of them."""
-    return {row["id"]: row["name"] for row in connection.execute(select(labels)).mappings()}
+    return dict(scan(connection, "SELECT id, name FROM labels"))

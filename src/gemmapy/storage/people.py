@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gemmapy.core.allowance import Allowance
 from gemmapy.core.errors import Conflict, InvalidRequest, NotFound
 from gemmapy.storage import documents
+from gemmapy.storage.engine import scan
 from gemmapy.storage.revisions import count_up
 from gemmapy.storage.tables import api_keys, project_members, projects, users
 
@@ -65,8 +66,7 @@ def user(connection: Connection, user_id: int) -> dict[str, Any]:
 
 def names(connection: Connection) -> dict[int, str | None]:
     """Everybody's name by id; None once deleted."""
-    rows = connection.execute(select(users.c.id, users.c.username)).mappings()
-    return {row["id"]: row["username"] for row in rows}
+    return dict(scan(connection, "SELECT id, username FROM users"))
 
 
 def user_id_of(connection: Connection, username: str) -> int:
@@ -75,12 +75,6 @@ def user_id_of(connection: Connection, username: str) -> int:
     if found is None:
         raise NotFound(f"There is no user named {username!r}.", hint="'gemmapy user list' shows them.")
     return found
-
-
-def usernames(connection: Connection) -> dict[int, str | None]:
-    """Everybody's name by id, None once deleted."""
-    rows = connection.execute(select(users.c.id, users.c.username)).mappings()
-    return {row["id"]: row["username"] for row in rows}
 
 
 def has_users(connection: Connection) -> bool:
