@@ -81,6 +81,24 @@ class Upstream:
         if self.embedded is not None:
             await self.ready(LIST_TIMEOUT_S)
         path = "/api/tags" if self.kind == "ollama" else "/v1/models"
+        status, body = await self._get(path, transport)
+        if status in (404, 405):
+            return None
+        if status != 200:
+            raise UpstreamError(f"{self.title} answered {status} when asked for its models.")
+        return _models(body, self.kind)
+
+    async def slots(self, transport: Transport) -> int | None:
+        """How many requests it works on at once, as llama.cpp's server says; None where it does not."""
+        try:
+            status, body = await self._get("/props", transport)
+            said = msgspec.json.decode(body, type=_Props)
+        except (UpstreamError, *UNREADABLE):
+            return None
+        return said.total_slots if status == 200 and said.total_slots and said.total_slots > 0 else None
+
+    async def _get(self, path: str, transport: Transport) -> tuple[int, bytes]:
+        """A small thing that it says of itself: the status and the body. Raises UpstreamError."""
         answer = await transport.send(
             "GET",
             self.address(path),
@@ -89,33 +107,9 @@ class Upstream:
             first_byte_s=LIST_TIMEOUT_S,
         )
         try:
-            body = await answer.read(LIST_LIMIT)
+            return answer.status, await answer.read(LIST_LIMIT)
         finally:
             answer.close()
-        if answer.status in (404, 405):
-            return None
-        if answer.status != 200:
-            raise UpstreamError(f"{self.title} answered {answer.status} when asked for its models.")
-        return _models(body, self.kind)
-
-    async def slots(self, transport: Transport) -> int | None:
-        """How many requests it works on at once, as llama.cpp's server says; None where it does not."""
-        try:
-            answer = await transport.send(
-                "GET",
-                self.address("/props"),
-                [*self.headers(), ("Accept", "application/json"), ("Accept-Encoding", "identity")],
-                where=self.title,
-                first_byte_s=LIST_TIMEOUT_S,
-            )
-            try:
-                body = await answer.read(LIST_LIMIT)
-            finally:
-                answer.close()
-            said = msgspec.json.decode(body, type=_Props)
-        except (UpstreamError, msgspec.DecodeError):
-            return None
-        return said.total_slots if answer.status == 200 and said.total_slots and said.total_slots > 0 else None
 
 
 def _models(body: bytes, kind: str) -> Mapping[str, dict[str, Any]] | None:

@@ -13,6 +13,7 @@ import { Figure } from "../parts/figure.js";
 import { Icon } from "../parts/icons.js";
 import { Card, Page } from "../parts/page.js";
 import { Answer, Empty, Failure } from "../parts/states.js";
+import { useSubmit } from "../parts/submit.js";
 import { Table } from "../parts/table.js";
 import { say } from "../parts/toasts.js";
 
@@ -101,21 +102,10 @@ function Models({ stats, clear }) {
 function Clear({ which, stats, close, done }) {
   const byPattern = which.pattern !== undefined;
   const [pattern, setPattern] = useState("");
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const submit = async (event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      say((await post("/api/cache/clear", byPattern ? { pattern: pattern.trim() } : which)).message);
-      done();
-      close();
-    } catch (failure) {
-      setError(failure);
-      setBusy(false);
-    }
-  };
+  const { submit, busy, error } = useSubmit(async () => (await post("/api/cache/clear", byPattern ? { pattern: pattern.trim() } : which)).message, () => {
+    done();
+    close();
+  });
   const title = which.model ? `Clear the answers of ${which.model}?` : byPattern ? "Clear by pattern" : "Clear all answers?";
   return html`<${Dialog} title=${title} close=${close}><form class="form" onSubmit=${submit}>
     <p class="quiet">${stats?.stored ? "They are forgotten in memory and deleted on disk." : "They are forgotten."} The next request that asks the same goes to the model, and costs what that costs.</p>

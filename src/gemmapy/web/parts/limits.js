@@ -6,7 +6,7 @@ import { fixed } from "../core/question.js";
 import { html, useState } from "../core/view.js";
 import { Dialog } from "./dialog.js";
 import { Answer, Failure } from "./states.js";
-import { say } from "./toasts.js";
+import { useSubmit } from "./submit.js";
 
 const NOTHING = fixed();
 const LIMITS = [
@@ -35,22 +35,13 @@ export function PersonLimits({ person }) {
 
 function Form({ person, limits, close, done }) {
   const [form, setForm] = useState(() => Object.fromEntries(LIMITS.map(({ id }) => [id, limits[id] === null ? "" : String(limits[id])])));
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const submit = async (event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      await patch(`/api/admin/users/${person.id}`, { limits: Object.fromEntries(LIMITS.map(({ id }) => [id, form[id] === "" ? null : Number(form[id])])) });
-      say(`${person.username} has these limits from now on.`);
-      done();
-      close();
-    } catch (failure) {
-      setError(failure);
-      setBusy(false);
-    }
-  };
+  const { submit, busy, error } = useSubmit(async () => {
+    await patch(`/api/admin/users/${person.id}`, { limits: Object.fromEntries(LIMITS.map(({ id }) => [id, form[id] === "" ? null : Number(form[id])])) });
+    return `${person.username} has these limits from now on.`;
+  }, () => {
+    done();
+    close();
+  });
   return html`<${Dialog} title=${`Limits of ${person.username}`} close=${close}><form class="form" onSubmit=${submit}>
     <p class="hint">Empty: what the settings say of everybody. 0: no limit.</p>
     <div class="form-row tight">${LIMITS.map(({ id, label }) => html`<label class="field" key=${id}><span>${label}</span>

@@ -4,23 +4,12 @@ import { html, useState } from "../core/view.js";
 import { Dialog } from "./dialog.js";
 import { Mark } from "./icons.js";
 import { Failure } from "./states.js";
+import { useSubmit } from "./submit.js";
 
 function Form({ username: known = "" }) {
   const [username, setUsername] = useState(known);
   const [password, setPassword] = useState("");
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const submit = async (event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      await signIn(username, password);
-    } catch (failure) {
-      setError(failure);
-      setBusy(false);
-    }
-  };
+  const { submit, busy, error } = useSubmit(() => signIn(username, password));
   return html`<form class="form" onSubmit=${submit}>
     <label class="field"><span>Name</span>
       <input class="input" name="username" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus=${!known} value=${username} onInput=${(e) => setUsername(e.target.value)} />

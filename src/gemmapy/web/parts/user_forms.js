@@ -4,6 +4,7 @@ import { html, useState } from "../core/view.js";
 import { copy } from "./code.js";
 import { Dialog } from "./dialog.js";
 import { Failure } from "./states.js";
+import { useSubmit } from "./submit.js";
 import { say } from "./toasts.js";
 
 /** A password that nobody thinks up: 100 bits in letters that are not mistaken for each other. */
@@ -29,29 +30,12 @@ function PasswordField({ value, set }) {
     <div class="row between"><small>Hand it over in private; they change it in Settings.</small><button type="button" class="btn small" onClick=${make}>Make one and copy it</button></div></div>`;
 }
 
-/** Runs `act`, shows its error in the dialog, and closes it where there was none. */
-function useSubmit(act, close, done) {
-  const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const submit = async (event) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      say(await act());
-      done();
-      close();
-    } catch (failure) {
-      setError(failure);
-      setBusy(false);
-    }
-  };
-  return { submit, busy, error };
-}
-
 export function NewUser({ close, done }) {
   const [form, setForm] = useState({ username: "", password: "", is_admin: false });
-  const { submit, busy, error } = useSubmit(async () => (await post("/api/admin/users", form)).message, close, done);
+  const { submit, busy, error } = useSubmit(async () => (await post("/api/admin/users", form)).message, () => {
+    done();
+    close();
+  });
   return html`<${Dialog} title="Add a person" close=${close}><form class="form" onSubmit=${submit}>
     <label class="field"><span>Name</span><input class="input" required autocomplete="off" autocapitalize="none" spellcheck="false" value=${form.username} onInput=${(e) => setForm({ ...form, username: e.target.value })} /></label>
     <${PasswordField} value=${form.password} set=${(password) => setForm((before) => ({ ...before, password }))} />
@@ -67,7 +51,7 @@ export function NewPassword({ person, close }) {
     await patch(`/api/admin/users/${person.id}`, { password });
     return `${person.username} has a new password; earlier sessions have ended.`;
   };
-  const { submit, busy, error } = useSubmit(act, close, () => {});
+  const { submit, busy, error } = useSubmit(act, close);
   return html`<${Dialog} title=${`New password for ${person.username}`} close=${close}><form class="form" onSubmit=${submit}>
     <${PasswordField} value=${password} set=${setPassword} />
     ${error && html`<${Failure} error=${error} />`}
