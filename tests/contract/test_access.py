@@ -18,7 +18,7 @@ from tests.support.scripted import ScriptedUpstream, whole
 from gemmapy import MetricsCollector
 from gemmapy.api.application import create_api
 from gemmapy.gateway.asked import ENDPOINTS
-from gemmapy.storage import rollups
+from gemmapy.storage import recount
 
 Kind = Literal["public", "signed in", "own", "admin"]
 PUBLIC: Kind = "public"
@@ -248,7 +248,7 @@ def set_up(api: RunningGateway, upstream: ScriptedUpstream) -> Stage:
     collector = MetricsCollector(api.store)
     collector.record(ada, "adas-model", "/x", prompt_tokens=10, response_tokens=10, project_id=things["project"])
     api.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
-    api.store.write(rollups.rebuild)
+    api.store.write(recount.rebuild)
     made("/api/admin/months", {"month": "2026-03"})
     things["statement"] = api.get("/api/statements", key=adas).json["statements"][0]["number"]
     things["request"] = collector.record(ada, "adas-model", "/adas-endpoint", prompt_tokens=10, response_tokens=10)

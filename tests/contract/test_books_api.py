@@ -9,7 +9,7 @@ from tests.contract.test_analytics import new_user
 from tests.support.gateway import RunningGateway
 
 from gemmapy import MetricsCollector
-from gemmapy.storage import rollups
+from gemmapy.storage import recount
 
 SINCE = "2020-01-01T00:00:00Z"
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_priced_is_told(running: RunningGateway, body: dict[str, 
 def test_a_month_is_closed_and_each_sees_their_own_statement(used: tuple[RunningGateway, int, str]) -> None:
     running, _, token = used
     running.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
-    running.store.write(rollups.rebuild)
+    running.store.write(recount.rebuild)
     assert running.post("/api/admin/months", {"month": "2026-03"}, key=token).status == 403
     dry = running.post("/api/admin/months", {"month": "2026-03", "dry_run": True})
     assert (dry.status, dry.json["closed"]) == (200, False)

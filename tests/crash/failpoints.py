@@ -89,8 +89,8 @@ FIRST_START: dict[str, Step] = {
 UPGRADE: dict[str, Step] = {
     "upgrade: copy made, not in place": Step("pathlib", "Path.rename", "before"),
     "upgrade: copy in place": Step("gemmapy.storage.migrate", "copy_database", "after"),
-    "upgrade: schema made, rollups not": Step("gemmapy.storage.rollups", "rebuild", "before"),
-    "upgrade: not committed": Step("gemmapy.storage.rollups", "rebuild", "after"),
+    "upgrade: schema made, rollups not": Step("gemmapy.storage.recount", "rebuild", "before"),
+    "upgrade: not committed": Step("gemmapy.storage.recount", "rebuild", "after"),
     "upgrade: committed": Step("gemmapy.storage.migrate", "_upgrade", "after"),
 }
 

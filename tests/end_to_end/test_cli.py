@@ -15,7 +15,7 @@ from tests.support.gateway import PASSWORD, RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream, whole
 
 from gemmapy import MetricsCollector
-from gemmapy.storage import rollups
+from gemmapy.storage import recount
 
 GEMMAPY = str(Path(sys.executable).parent / "gemmapy")
 COMMANDS = (
@@ -197,7 +197,7 @@ def test_the_books_are_priced_anew_closed_and_retired_beside_a_gateway(
     for _ in range(2):
         collector.record(1, "phi", "/x", prompt_tokens=1000, response_tokens=500)
     running.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
-    running.store.write(rollups.rebuild)
+    running.store.write(recount.rebuild)
     run("price", "set", "phi", "0.5", "2", "--data", data, cwd=tmp_path)
     reprice = ("reprice", "--from", "2026-03-01", "--to", "2026-04-01", "--unpriced-only", "--data", data)
     said = run(*reprice, cwd=tmp_path)
@@ -222,7 +222,7 @@ def test_a_gateway_retires_old_days_by_itself(ollama: ScriptedUpstream, tmp_path
     with gateway(folder, f"ollama={ollama.url}") as first:
         MetricsCollector(first.store).record(1, "phi", "/x", prompt_tokens=1)
         first.store.write(lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-03-05 10:00:00.000'"))
-        first.store.write(rollups.rebuild)
+        first.store.write(recount.rebuild)
     with gateway(folder, f"ollama={ollama.url}", retention_days=30) as again:
         _until(lambda: again.rows() == [])
 

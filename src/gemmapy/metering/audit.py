@@ -16,8 +16,8 @@ from gemmapy.metering.calculator import CostCalculator
 from gemmapy.metering.collector import MetricsCollector
 from gemmapy.metrics.measures import Sums
 from gemmapy.metrics.windows import DAY_S
-from gemmapy.storage import figures, retention, rollups, statements
-from gemmapy.storage.rollups import Difference
+from gemmapy.storage import figures, recount, retention, statements
+from gemmapy.storage.recount import Difference
 from gemmapy.storage.store import Store
 
 
@@ -45,7 +45,7 @@ def audit(store: Store, seen: Audit, *, repair: bool = False) -> Iterator[Findin
     the rollups of days that have retired.
     """
     with store.read() as connection:
-        days = list(rollups.days_of_ledger(connection))
+        days = list(recount.days_of_ledger(connection))
         retired = retention.kept(connection)
     yield from _retired(store, retired)
     with store.read() as connection:
@@ -56,7 +56,7 @@ def audit(store: Store, seen: Audit, *, repair: bool = False) -> Iterator[Findin
             continue
         name = datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
         with store.read() as connection:
-            wrong = list(rollups.differences(connection, day))
+            wrong = list(recount.differences(connection, day))
             window = Window(datetime.fromtimestamp(day, UTC), datetime.fromtimestamp(day + DAY_S, UTC))
             ledger = figures.sums_of_ledger(connection, window)
             for by in ("model", "endpoint", "user"):
@@ -69,7 +69,7 @@ def audit(store: Store, seen: Audit, *, repair: bool = False) -> Iterator[Findin
         for difference in wrong:
             yield Finding(name, _words(difference))
         if wrong and repair:
-            store.write(lambda connection, day=day: rollups.rebuild(connection, day))
+            store.write(lambda connection, day=day: recount.rebuild(connection, day))
         elif not wrong:
             yield from _answers(store, name, window, ledger)
 

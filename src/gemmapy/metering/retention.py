@@ -16,7 +16,7 @@ from gemmapy.core.errors import Conflict, InvalidRequest
 from gemmapy.core.periods import Window
 from gemmapy.metering.answers import Retention
 from gemmapy.metrics.windows import DAY_S
-from gemmapy.storage import figures, retention, revisions, rollups, watermark
+from gemmapy.storage import figures, recount, retention, revisions, rollups, watermark
 from gemmapy.storage.store import Store
 
 LEAST_DAYS = 1
@@ -87,7 +87,7 @@ def _retire(store: Store, day: int) -> Retired:
     for _ in range(TRIES):
         with store.read() as connection:
             revision = revisions.current(connection).get(rollups.BOOKS, 0)
-            wrong = next(rollups.differences(connection, day), None)
+            wrong = next(recount.differences(connection, day), None)
             sums = figures.sums_of_ledger(connection, Window(start, start + timedelta(seconds=DAY_S)))
             checksum = retention.checksum_of(connection, day)
         if wrong is not None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, bindparam, update
 
 from gemmapy.core.errors import Conflict
 from gemmapy.core.records import Outcome
-from gemmapy.storage import ledger, live, rollups
+from gemmapy.storage import ledger, live, recount
 from gemmapy.storage.tables import llm_metrics
 
 
@@ -40,4 +40,4 @@ def write(connection: Connection, past: Sequence[Past]) -> None:
     if rated:
         rate = update(llm_metrics).where(llm_metrics.c.id == bindparam("rated_id"))
         connection.execute(rate.values(user_rating=bindparam("rating")), rated)
-    rollups.rebuild(connection)
+    recount.rebuild(connection)

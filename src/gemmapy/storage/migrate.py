@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Engine, inspect, text
 
 from gemmapy.core.errors import ConfigurationError
-from gemmapy.storage import folders, rollups
+from gemmapy.storage import folders, recount
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -108,4 +108,4 @@ def _upgrade(engine: Engine, config: Config, *, remake_rollups: bool) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         if remake_rollups:
-            rollups.rebuild(connection)  # what a release adds to them, the ledger knows
+            recount.rebuild(connection)  # what a release adds to them, the ledger knows

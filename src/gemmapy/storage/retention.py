@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gemmapy.metrics.measures import COLUMNS, Sums
 from gemmapy.metrics.windows import DAY_S
-from gemmapy.storage import rollups
+from gemmapy.storage import recount
 from gemmapy.storage.tables import closings, llm_metrics, retired_days
 
 _d = retired_days.c
@@ -63,7 +63,7 @@ def kept(connection: Connection) -> dict[int, tuple[Sums, str]]:
 def checksum_of(connection: Connection, day: int) -> str:
     """SHA-256 over what a day's rollups say, its quarters of an hour included, whoever wrote them."""
     digest = hashlib.sha256()
-    for table, key, values in rollups.contents_of_day(connection, day):
+    for table, key, values in recount.contents_of_day(connection, day):
         shown: list[Any] = [value.hex() if isinstance(value, bytes) else value for value in (*key, *values)]
         digest.update(json.dumps([table, *shown], separators=(",", ":")).encode() + b"\n")
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from gemmapy.metering.audit import Audit, audit
 from gemmapy.metering.reprice import Repricer, Repricing
 from gemmapy.metering.retention import due, retire, state
 from gemmapy.metering.statements import close_month
-from gemmapy.storage import retention, rollups
+from gemmapy.storage import recount, retention
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -90,7 +90,7 @@ def test_a_day_that_does_not_add_up_does_not_retire(used: MetricsCollector, stor
     store.write(lambda c: c.exec_driver_sql("UPDATE rollup_totals SET total_nusd = total_nusd + 1"))
     with pytest.raises(Conflict, match="2026-11-24 cannot retire"):
         list(retire(store, 3))
-    store.write(rollups.rebuild)
+    store.write(recount.rebuild)
     assert len(list(retire(store, 3))) == 7
 
 

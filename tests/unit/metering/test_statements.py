@@ -16,7 +16,7 @@ from gemmapy.metering import printout
 from gemmapy.metering.audit import Audit, audit
 from gemmapy.metering.reprice import Repricer, Repricing
 from gemmapy.metering.statements import close_month, find
-from gemmapy.storage import people, rollups
+from gemmapy.storage import people, recount
 from gemmapy.storage.store import Store
 
 LLAMA3 = 1000 / 1000 * 0.00015 + 500 / 1000 * 0.0003
@@ -150,7 +150,7 @@ def test_it_prints_as_a_table_that_a_spreadsheet_takes_for_nothing_else(
         lambda c: c.exec_driver_sql("UPDATE llm_metrics SET created_at = '2026-11-30 00:00:00.000' WHERE id = 5")
     )
     store.write(lambda c: c.exec_driver_sql("DELETE FROM rollup_totals"))
-    store.write(rollups.rebuild)
+    store.write(recount.rebuild)
     close_month(store, "2026-11")
     rows = list(csv.DictReader(io.StringIO(printout.as_csv(find(store, 1)))))
     assert [row["line"] for row in rows] == ["usage", "usage", "usage", "total"]

@@ -20,7 +20,7 @@ from gemmapy.core.records import Intent
 from gemmapy.metrics.histogram import percentiles
 from gemmapy.metrics.measures import Sums
 from gemmapy.metrics.windows import GRAINS, Cut, Edge
-from gemmapy.storage import figures, people, revisions, rollups
+from gemmapy.storage import figures, people, recount, revisions, rollups
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -52,7 +52,7 @@ STEP = st.one_of(
 def everything(store: Store) -> list[Any]:
     """Every difference of every day."""
     with store.read() as connection:
-        return [d for day in rollups.days_of_ledger(connection) for d in rollups.differences(connection, day)]
+        return [d for day in recount.days_of_ledger(connection) for d in recount.differences(connection, day)]
 
 
 BYS: tuple[figures.By, ...] = ("all", "model", "endpoint", "user", "project", "quarter", "hour", "day")
@@ -189,14 +189,14 @@ def test_a_difference_is_found_named_and_repaired(used: Store, table: str, grain
     assert found
     assert {difference.table for difference in found} == {table}
     assert all(abs((difference.rollup or 0) - (difference.ledger or 0)) % 5 == 0 for difference in found)
-    used.write(rollups.rebuild)
+    used.write(recount.rebuild)
     assert everything(used) == []
 
 
 def test_a_histogram_that_is_wrong_is_found_and_repaired(used: Store) -> None:
     used.write(lambda c: c.exec_driver_sql("UPDATE rollup_histograms SET bins = x'00' WHERE scope = 1"))
     assert {difference.table for difference in everything(used)} == {"rollup_histograms"}
-    used.write(rollups.rebuild)
+    used.write(recount.rebuild)
     assert everything(used) == []
 
 
@@ -235,11 +235,11 @@ def sum_of_ledger(store: Store) -> int:
 def test_what_rollups_say_of_a_day_does_not_depend_on_who_wrote_it(used: Store, clock: FixedClock) -> None:
     day = int(clock.now().timestamp()) // 86_400 * 86_400 - 86_400
     with used.read() as connection:
-        before = list(rollups.contents_of_day(connection, day))
+        before = list(recount.contents_of_day(connection, day))
     assert {table for table, _, _ in before} >= {"rollup_totals", "rollup_users", "rollup_histograms"}
-    used.write(lambda c: rollups.rebuild(c, day))
+    used.write(lambda c: recount.rebuild(c, day))
     with used.read() as connection:
-        assert list(rollups.contents_of_day(connection, day)) == before
+        assert list(recount.contents_of_day(connection, day)) == before
 
 
 def test_two_writers_add_up(used: Store, clock: FixedClock) -> None:
