@@ -33,8 +33,9 @@ from gemmapy.metrics.forecast import MOST_HISTORY_DAYS, forecast, remaining_in_m
 from gemmapy.metrics.measures import SPENDING, Sums, scaled
 from gemmapy.metrics.windows import DAY_S
 from gemmapy.pricing import catalogue, cost_of
-from gemmapy.storage import figures, people
-from gemmapy.storage.figures import EVERYTHING, Filter, SpentByModel
+from gemmapy.storage import figures, people, spending
+from gemmapy.storage.figures import EVERYTHING, Filter
+from gemmapy.storage.spending import SpentByModel
 from gemmapy.storage.store import Store
 
 BASED_ON_DAYS = 7
@@ -101,8 +102,8 @@ class CostCalculator:
         days = days_of(period, PERIOD_DAYS)
         asked = window or last_days(days, self._store.clock.now())
         with self._store.read() as connection:
-            span = figures.answerable(connection, asked, "user", EVERYTHING)
-            everyone = figures.by_user_and_model(connection, span)
+            span = spending.answerable(connection, asked)
+            everyone = spending.by_user_and_model(connection, span)
             names = people.names(connection)
         users = [_user_costs(user_id, names.get(user_id), spent) for user_id, spent in everyone.items()]
         users.sort(key=lambda one: (-one.total.total_nusd, one.user_id))

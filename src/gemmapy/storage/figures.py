@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from operator import add, neg, sub
+from operator import add, sub
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Table
 
 from gemmapy.core.periods import Window
 from gemmapy.metrics.histogram import NOTHING, Lanes, combined, lanes_of, merge
-from gemmapy.metrics.measures import COLUMNS, SPENDING, Sums, places
+from gemmapy.metrics.measures import COLUMNS, Sums, places
 from gemmapy.metrics.windows import DAY_S, HOUR_S, QUARTER_S, Cut, Edge, Extent, Span, cut
 from gemmapy.storage import labels
 from gemmapy.storage.engine import scan
@@ -105,7 +104,7 @@ def answerable(connection: Connection, window: Window, by: By, which: Filter) ->
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class Snapshot:
     """What the reader's snapshot of the database knows about itself."""
 
     extent: Extent
@@ -122,7 +121,7 @@ _SNAPSHOT = f"""
 """  # noqa: S608
 
 
-def _snapshot(connection: Connection) -> _Snapshot:
+def snapshot_of(connection: Connection) -> Snapshot:
     """Where requests lie, what is folded, and whether what the process remembers is of this snapshot."""
     folded, revision, first, last, last_at = next(scan(connection, _SNAPSHOT))
     moment = None if last_at is None else parse_time(last_at)
@@ -136,14 +135,14 @@ def _snapshot(connection: Connection) -> _Snapshot:
 
         if not remembered.is_current(revision or 0, changed_since):
             remembered = None
-    return _Snapshot(extent, revision or 0, remembered)
+    return Snapshot(extent, revision or 0, remembered)
 
 
 Row = tuple[Any, ...]
 
 
-def _read_span(
-    connection: Connection, snapshot: _Snapshot, span: Span, key: Hashable, sql: str, parameters: Sequence[Any]
+def read_span(
+    connection: Connection, snapshot: Snapshot, span: Span, key: Hashable, sql: str, parameters: Sequence[Any]
 ) -> list[Row]:
     """The rows of a span; those of what is folded are remembered. `sql` has `{within}` for the buckets."""
     fold = snapshot.extent.folded_until
@@ -164,7 +163,7 @@ def _read_span(
 _FEW_BUCKETS = 10_000
 
 
-def _within(span: Span, *, by_bucket: bool) -> str:
+def within(span: Span, *, by_bucket: bool) -> str:
     """The condition on a span's buckets: each by itself where more of the key is given, so that each is one look."""
     count = (span.end - span.start) // span.grain
     if by_bucket and count <= _FEW_BUCKETS:
@@ -199,7 +198,7 @@ def _totals(
 ) -> dict[Any, Sequence[int]]:
     """The same as bare numbers, in the order of `columns`."""
     rollup = _rollup_for(by, which, columns)
-    snapshot = _snapshot(connection)
+    snapshot = snapshot_of(connection)
     if rollup is None:
         pieces = Cut((), (Edge(window),))
     else:
@@ -213,7 +212,7 @@ def _totals(
         for span in pieces.spans:
             sql = _span_sql(rollup, by, of_rollup, columns, span)
             key = (rollup.table.name, by, tuple(of_rollup.items()), columns)
-            rows = _read_span(connection, snapshot, span, key, sql, list(of_rollup.values()))
+            rows = read_span(connection, snapshot, span, key, sql, list(of_rollup.values()))
             _gather(found, rows, span.sign)
         if by == "project":
             found.pop(0, None)  # how the details say that there is none
@@ -254,7 +253,7 @@ def _span_sql(rollup: Rollup, by: By, of_rollup: dict[str, int], columns: tuple[
         key = f"bucket / {LENGTH_OF[by]} * {LENGTH_OF[by]}"
     else:
         key = "NULL" if by == "all" else _KEY_OF.get(_COLUMN_OF[by], _COLUMN_OF[by])
-    conditions = [_within(span, by_bucket=bool(of_rollup) and rollup is not USERS)]
+    conditions = [within(span, by_bucket=bool(of_rollup) and rollup is not USERS)]
     conditions += [f"{name} = ?" for name in of_rollup]
     summed = ", ".join(f"sum({name})" for name in columns)
     group = "" if by == "all" else f" GROUP BY {key}"
@@ -275,7 +274,7 @@ def _read_edge(
             key = f"{_SECOND.format(moment)} / {LENGTH_OF[by]} * {LENGTH_OF[by]}"
         else:
             key = "NULL" if by == "all" else _COLUMN_OF[by]
-        where, parameters = _of_ledger(moment, edge.window, which, alone=alone)
+        where, parameters = of_ledger(moment, edge.window, which, alone=alone)
         if by == "project":
             where += " AND project_id IS NOT NULL"
         summed = ", ".join(source.sums[name] for name in columns)
@@ -284,7 +283,7 @@ def _read_edge(
         yield from scan(connection, sql, parameters)
 
 
-def _of_ledger(moment: str, window: Window, which: Filter, *, alone: bool) -> tuple[str, list[Any]]:
+def of_ledger(moment: str, window: Window, which: Filter, *, alone: bool) -> tuple[str, list[Any]]:
     """A window and a filter as SQL over the ledger, and its parameters.
 
     Of a broken edge the index over time must be used, which is told by hiding the columns from the others: a quarter of
@@ -293,103 +292,6 @@ def _of_ledger(moment: str, window: Window, which: Filter, *, alone: bool) -> tu
     hidden = "" if alone else "+"
     conditions = [f"{moment} >= ?", f"{moment} < ?", *(f"{hidden}{name} = ?" for name in which.wanted)]
     return " AND ".join(conditions), [time_text(window.start), time_text(window.end), *which.wanted.values()]
-
-
-class Spent:
-    """What somebody spent on a model, or on all: numbers in the order of `SPENDING`.
-
-    `told` is for whoever shows it, to keep what they made of it: of what is over, the same objects come again.
-    """
-
-    __slots__ = ("numbers", "told")
-
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self.numbers = numbers
-        self.told: Any = None
-
-
-class SpentByModel:
-    """The same of a user, by model."""
-
-    __slots__ = ("models", "told")
-
-    def __init__(self, models: dict[str, Spent]) -> None:
-        self.models = models
-        self.told: Any = None
-
-
-def by_user_and_model(connection: Connection, window: Window) -> dict[int, SpentByModel]:
-    """What each user spent, by model. Neither the mapping nor what is in it may be changed: it is remembered."""
-    snapshot = _snapshot(connection)
-    pieces = cut(window, SPENT.grains, snapshot.extent)
-    fold = snapshot.extent.folded_until
-    over = tuple(span for span in pieces.spans if span.start < fold)
-    closed = _spent_of_spans(connection, snapshot, over)
-    name_of = labels.every_name(connection)
-    changes: dict[tuple[int, str], Sequence[int]] = {}
-    for span in pieces.spans:
-        if span.start >= fold:
-            rows = scan(connection, _spent_sql(span))
-            _gather_pairs(changes, ((user_id, name_of[model], *rest) for user_id, model, *rest in rows), 1)
-    for edge, source in product(pieces.edges, SOURCES):
-        where, parameters = _of_ledger(source.moment.name, edge.window, EVERYTHING, alone=True)
-        summed = ", ".join(source.sums[name] for name in SPENDING)
-        sql = f"SELECT user_id, model, {summed} FROM {source.table.name} WHERE {where} GROUP BY user_id, model"  # noqa: S608
-        _gather_pairs(changes, scan(connection, sql, parameters), edge.sign)
-    if not changes:
-        return closed
-    touched: dict[int, dict[str, Spent]] = {}
-    for (user_id, model), numbers in changes.items():
-        models = touched.get(user_id)
-        if models is None:
-            models = touched[user_id] = dict(closed[user_id].models) if user_id in closed else {}
-        if model in models:
-            numbers = tuple(map(add, numbers, models[model].numbers))
-        models[model] = Spent(numbers)
-        if not any(numbers):
-            del models[model]
-    found = {**closed, **{user_id: SpentByModel(models) for user_id, models in touched.items()}}
-    return {user_id: spent for user_id, spent in found.items() if spent.models}
-
-
-def _spent_of_spans(connection: Connection, snapshot: _Snapshot, spans: tuple[Span, ...]) -> dict[int, SpentByModel]:
-    """The part that is over, remembered whole. Taking away may leave less than nothing until the rest is added."""
-    fold = snapshot.extent.folded_until
-    key = ("spent", spans, fold)
-    if snapshot.remembered is not None:
-        known = snapshot.remembered.get(key, snapshot.revision)
-        if known is not None:
-            return known
-    pairs: dict[tuple[int, int], Sequence[int]] = {}
-    for span in spans:
-        _gather_pairs(pairs, _read_span(connection, snapshot, span, "spent", _spent_sql(span), ()), span.sign)
-    name_of = labels.every_name(connection)
-    by_user: dict[int, dict[str, Spent]] = {}
-    for (user_id, model), numbers in pairs.items():
-        if any(numbers):
-            by_user.setdefault(user_id, {})[name_of[model]] = Spent(numbers)
-    found = {user_id: SpentByModel(models) for user_id, models in by_user.items()}
-    if snapshot.remembered is not None and spans:
-        start, end = min(span.start for span in spans), max(span.end for span in spans)
-        snapshot.remembered.put(key, snapshot.revision, (start, min(end, fold)), 40 * len(pairs), found)
-    return found
-
-
-def _spent_sql(span: Span) -> str:
-    summed = ", ".join(f"sum({name})" for name in SPENDING)
-    within = _within(span, by_bucket=False)
-    table = SPENT.table_of(span.grain).name
-    return f"SELECT user_id, model_id, {summed} FROM {table} WHERE {within} GROUP BY user_id, model_id"  # noqa: S608
-
-
-def _gather_pairs(found: dict[tuple[int, Any], Sequence[int]], rows: Iterable[Row], sign: int) -> None:
-    for row in rows:
-        pair, numbers = row[:2], row[2:]
-        known = found.get(pair)
-        if known is not None:
-            found[pair] = tuple(map(add if sign > 0 else sub, known, numbers))
-        else:
-            found[pair] = numbers if sign > 0 else tuple(map(neg, numbers))
 
 
 # Histograms
@@ -436,7 +338,7 @@ def histograms(connection: Connection, window: Window, by: HistogramBy, which: F
     source = histogram_source(by, which)
     if source is None and window.start < watermark(connection):
         return {}  # half of the window's requests would pass for all of them
-    snapshot = _snapshot(connection)
+    snapshot = snapshot_of(connection)
     pieces = Cut((), (Edge(window),)) if source is None else cut(window, source.grains, snapshot.extent)
     found: dict[Any, Lanes] = {}
     if source is not None and pieces.spans:
@@ -456,7 +358,7 @@ def histograms(connection: Connection, window: Window, by: HistogramBy, which: F
 
 
 def _read_bins(
-    connection: Connection, snapshot: _Snapshot, span: Span, by: HistogramBy, scope: int, name: int | None
+    connection: Connection, snapshot: Snapshot, span: Span, by: HistogramBy, scope: int, name: int | None
 ) -> list[Row]:
     """A span's histograms by group, merged; remembered as such."""
     fold = snapshot.extent.folded_until
@@ -466,7 +368,7 @@ def _read_bins(
         known = remembered.get(place, snapshot.revision)
         if known is not None:
             return known
-    sql = f"SELECT bucket, name, bins FROM rollup_histograms WHERE {_within(span, by_bucket=True)} AND scope = {scope}"  # noqa: S608
+    sql = f"SELECT bucket, name, bins FROM rollup_histograms WHERE {within(span, by_bucket=True)} AND scope = {scope}"  # noqa: S608
     if name is not None:
         sql += f" AND name = {int(name)}"
     packed: dict[Any, list[bytes]] = {}
@@ -486,7 +388,7 @@ def _count_edge(connection: Connection, edge: Edge, by: HistogramBy, which: Filt
     key = "NULL" if by == "all" else by
     if length is not None:
         key = f"{_SECOND.format('created_at')} / {length} * {length}"
-    where, parameters = _of_ledger("created_at", edge.window, which, alone=alone)
+    where, parameters = of_ledger("created_at", edge.window, which, alone=alone)
     sql = f"SELECT {key}, duration_ms, ttft_ms, {SPEED} FROM llm_metrics WHERE {where} AND cached = 0"  # noqa: S608
     found: dict[Any, list[int]] = {}
     for group, duration_ms, ttft_ms, speed in scan(connection, sql, parameters):

@@ -23,7 +23,7 @@ from gemmapy.core.records import Intent
 from gemmapy.metering.audit import Audit, audit
 from gemmapy.metering.reprice import Repricer, Repricing
 from gemmapy.metering.retention import retire
-from gemmapy.storage import figures, ledger, people
+from gemmapy.storage import figures, ledger, people, spending
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -251,6 +251,16 @@ def ask(
     with store.read() as connection:
         window = figures.answerable(connection, Window(end - timedelta(seconds=length), end), by, which)
         found = figures.sums(connection, window, by, which)
+        whole = spending.answerable(connection, Window(end - timedelta(seconds=length), end))
+        spent = spending.by_user_and_model(connection, whole)
+    told = {(owner, of): one.numbers[:3] for owner, models in spent.items() for of, one in models.models.items()}
+    counted: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for entry in paper.entries:
+        if whole.start <= entry.at < whole.end:
+            numbers = (1, entry.prompt or 0, entry.response or 0)
+            pair = counted[entry.owner, entry.model]
+            pair[:] = map(sum, zip(pair, numbers, strict=True))
+    assert {pair: list(numbers) for pair, numbers in told.items()} == counted
     expected: defaultdict[Any, list[Entry]] = defaultdict(list)
     for entry in paper.entries:
         wanted = ((user, entry.owner), (model, entry.model), (endpoint, entry.endpoint))

@@ -63,6 +63,19 @@ def test_a_window_that_breaks_a_retired_quarter_snaps_and_says_so(
     assert not whole["window"]["snapped"]
 
 
+def test_everyones_costs_of_a_retired_day_are_those_of_the_window_that_they_name(
+    used: MetricsCollector, store: Store, clock: FixedClock
+) -> None:
+    list(retire(store, 3))
+    start = clock.now() - timedelta(days=9) + timedelta(minutes=20)  # 2026-11-25 10:20, of a request at 10:00
+    costs = CostCalculator(store).get_all_users_costs(window=Window(start, start + timedelta(days=1)))
+    assert (costs["window"]["from"], costs["window"]["to"]) == (
+        "2026-11-25T10:00:00+00:00",
+        "2026-11-26T11:00:00+00:00",
+    )
+    assert sum(line["request_count"] for user in costs["users"] for line in user["breakdown"]) == 5
+
+
 def test_what_only_the_ledger_knows_begins_where_it_does(
     used: MetricsCollector, store: Store, clock: FixedClock
 ) -> None:

@@ -20,7 +20,7 @@ from gemmapy.core.records import Intent
 from gemmapy.metrics.histogram import percentiles
 from gemmapy.metrics.measures import Sums
 from gemmapy.metrics.windows import GRAINS, Cut, Edge
-from gemmapy.storage import figures, people, recount, revisions, rollups
+from gemmapy.storage import figures, people, recount, revisions, rollups, spending
 from gemmapy.storage.figures import Filter
 from gemmapy.storage.store import Store
 
@@ -79,7 +79,7 @@ def answers(store: Store, window: Window) -> Answers:
             found[f"spending {which}"] = figures.sums(connection, window, "model", which, SOME_COLUMNS)
             for by in HISTOGRAM_BYS:
                 found[f"histograms {by} {which}"] = figures.histograms(connection, window, by, which)
-        spent = figures.by_user_and_model(connection, window)
+        spent = spending.by_user_and_model(connection, window)
         found["spent"] = {
             user: {model: tuple(one.numbers) for model, one in of.models.items()} for user, of in spent.items()
         }
