@@ -22,6 +22,7 @@ FLOORS = {
     "rag": 5,
     "api": 6,
     "app": 7,
+    "serving": 7,
     "processes": 7,
     "demo": 8,
     "cli": 8,

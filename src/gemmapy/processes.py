@@ -23,9 +23,10 @@ import uvloop
 from gemmapy import logs
 from gemmapy.api.server import listen_together, raise_file_limit
 from gemmapy.api.services import Services
-from gemmapy.app import SPARE_FILES, answer, build, welcome
+from gemmapy.app import build
 from gemmapy.config import Settings, UpstreamSettings
 from gemmapy.core.clock import SystemClock
+from gemmapy.serving import SPARE_FILES, answer, welcome
 from gemmapy.storage.store import Store
 from gemmapy.workers import link
 from gemmapy.workers.keeper import Keeper

@@ -72,7 +72,7 @@ START: dict[str, Step] = {
     "start: what was left is found": Step("gemmapy.storage.ledger", "interrupted", "after"),
     "start: what was left is written, not committed": Step("gemmapy.storage.rollups", "add", "after"),
     "start: what was left is recorded": Step("gemmapy.storage.store", "Store.recover", "after"),
-    "start: everything built": Step("gemmapy.app", "server_config", "after"),
+    "start: everything built": Step("gemmapy.serving", "server_config", "after"),
 }
 """Of a start that finds what another left."""
 

@@ -1,7 +1,7 @@
 """Starts gateways quickly: a process that has everything imported, and forks one for each line that it is sent.
 
 A start by `gemmapy serve` is a second of imports, which two hundred kills have no time for. What is forked calls the
-same `gemmapy.app.serve`, on a real port with its signals and its files, and dies as any process does. Before it serves
+same `gemmapy.serving.serve`, on a real port with its signals and files, and dies as any process does. Before it serves
 it may be told at which step of the hot path to kill itself (`failpoints.py`), so that production code needs no hook.
 
 `python -m tests.crash.launcher` reads JSON lines and answers with JSON lines, one after the other:
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gemmapy.app
+import gemmapy.serving
 from gemmapy.config import Settings
 from tests.crash import failpoints, jobs
 
@@ -53,7 +53,7 @@ def start(order: dict[str, Any]) -> None:
             os.write(writing, f"{port}\n".encode())
             os.close(writing)
 
-        gemmapy.app.serve(Settings.load(None), ready)
+        gemmapy.serving.serve(Settings.load(None), ready)
 
     pid = fork(order, serve)
     os.close(writing)

@@ -15,8 +15,9 @@ import urllib3
 
 from gemmapy.api.server import Server, listen
 from gemmapy.api.services import Services
-from gemmapy.app import build, server_config
+from gemmapy.app import build
 from gemmapy.config import Settings
+from gemmapy.serving import server_config
 from gemmapy.storage.store import Store
 
 PASSWORD = "correct horse battery"

@@ -172,7 +172,7 @@ def _cancelled(timer: asyncio.TimerHandle | None) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: `app.py` decides when it ends."""
+    """uvicorn without its signal handlers: `serving.py` decides when it ends."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -47,7 +47,7 @@ def serve(
 
     For example: gemmapy serve --upstream ollama=http://gpu-box:11434 --upstream vllm:openai=http://gpu-2:8000/v1
     """
-    from gemmapy.app import serve
+    from gemmapy.serving import serve
 
     upstreams = None
     if upstream:

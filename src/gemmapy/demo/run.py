@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gemmapy import app
+from gemmapy import serving
 from gemmapy.config import Settings, UpstreamSettings
 from gemmapy.core.errors import ConfigurationError
 from gemmapy.demo import history
@@ -56,7 +56,7 @@ def serve(settings: Settings, filled: Filled) -> None:
         )
         # One process: the team's thread runs already, and several are forked from one that has none.
         chosen = settings.model_copy(update={"upstreams": upstreams, "workers": 1})
-        app.serve(chosen, lambda port: team.begin(_local(chosen, port)))
+        serving.serve(chosen, lambda port: team.begin(_local(chosen, port)))
 
 
 def _local(settings: Settings, port: int) -> str:
