@@ -198,7 +198,7 @@ def test_it_is_loaded_only_when_somebody_asks_and_reaches_no_network() -> None:
 import socket, sys
 def refuse(*_): raise AssertionError("the catalogue reached for the network")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-import gemmapy.app
+import gemmapy.serving
 from gemmapy.pricing import catalogue
 assert "genai_prices" not in sys.modules
 assert catalogue.find("openai/gpt-4o").model == "gpt-4o"
