@@ -12,7 +12,7 @@ import pytest
 
 from gemmapy.api.application import ROUTERS
 from gemmapy.api.relayed import paths
-from gemmapy.cli.main import app
+from gemmapy.cli.main import application
 from gemmapy.config import Settings
 from tests.support.gateway import gateway
 
@@ -41,6 +41,7 @@ def test_every_documented_default_is_the_default() -> None:
 
 def test_every_command_is_documented() -> None:
     text = (ROOT / "docs/cli.md").read_text()
+    app = application()
     names = [command.name for command in app.registered_commands]
     for group in app.registered_groups:
         assert group.typer_instance is not None

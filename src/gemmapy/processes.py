@@ -79,7 +79,6 @@ def serve_many(settings: Settings, on_ready: Callable[[int], None]) -> None:
             for one in listening:
                 one.close()
 
-        gc.collect()
         gc.freeze()  # what is loaded by now stays shared between the processes
         Supervisor(
             keeper=Process("keeper", keep),

@@ -307,7 +307,7 @@ def failing() -> None:
     except RuntimeError:
         structlog.get_logger().exception("command_failed")
 
-main.app = failing
+main.application = lambda asked: failing
 main.main()
 """
 

@@ -6,36 +6,54 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import typer
 
 from gemmapy import logs
-from gemmapy.cli import audit, backup, books, demo, doctor, keys, machines, prices, serve, users, version
 from gemmapy.core.errors import ConfigurationError, GemmaPyError
+from gemmapy.core.loading import loading
 
-app = typer.Typer(
-    name="gemmapy",
-    help="A gateway in front of Ollama, llama.cpp and vLLM that meters, prices and shows every LLM request.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    epilog="Settings come from the command line, GEMMAPY_* in the environment, and gemmapy.toml, in this order.",
-)
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.add_typer(users.app, name="user")
-app.add_typer(keys.app, name="key")
-app.add_typer(prices.app, name="price")
-app.add_typer(machines.app, name="machine")
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.command("audit")(audit.run)
-app.command("reprice")(books.reprice)
-app.command("close")(books.close)
-app.add_typer(books.statement_app, name="statement")
-app.command("retire")(books.retire)
-app.command("doctor")(doctor.doctor)
-app.command("version")(version.version)
+COMMANDS = {
+    "serve": "serve:serve",
+    "demo": "demo:demo",
+    "user": "users:app",
+    "key": "keys:app",
+    "price": "prices:app",
+    "machine": "machines:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
+    "audit": "audit:run",
+    "reprice": "books:reprice",
+    "close": "books:close",
+    "statement": "books:statement_app",
+    "retire": "books:retire",
+    "doctor": "doctor:doctor",
+    "version": "version:version",
+}
+"""Where each is; an `app` is a group of commands."""
+
+
+def application(asked: str | None = None) -> typer.Typer:
+    """The one command that is asked for, since to load and build all of them takes longer than most run; all of them
+    where it is none."""
+    app = typer.Typer(
+        name="gemmapy",
+        help="A gateway in front of Ollama, llama.cpp and vLLM that meters, prices and shows every LLM request.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        epilog="Settings come from the command line, GEMMAPY_* in the environment, and gemmapy.toml, in this order.",
+    )
+    app.callback()(lambda: None)  # or a single command would be the whole application, without its name
+    for name in [asked] if asked in COMMANDS else COMMANDS:
+        module, _, what = COMMANDS[name].partition(":")
+        command = getattr(import_module(f"gemmapy.cli.{module}"), what)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def main() -> None:
@@ -43,6 +61,8 @@ def main() -> None:
     # Unconfigured, structlog prints a failure with the local variables of every frame, credentials among them.
     logs.configure("warning")
     try:
+        with loading():
+            app = application(sys.argv[1] if len(sys.argv) > 1 else None)
         app()
     except GemmaPyError as error:
         print(f"gemmapy: {error.message}\n  {error.hint}", file=sys.stderr)

@@ -9,6 +9,7 @@ import typer
 from gemmapy.cli.options import Config, Data
 from gemmapy.config import Settings, UpstreamSettings
 from gemmapy.core.errors import ConfigurationError
+from gemmapy.core.loading import loading
 
 
 def serve(
@@ -47,7 +48,8 @@ def serve(
 
     For example: gemmapy serve --upstream ollama=http://gpu-box:11434 --upstream vllm:openai=http://gpu-2:8000/v1
     """
-    from gemmapy.serving import serve
+    with loading():
+        from gemmapy.serving import serve
 
     upstreams = None
     if upstream:
