@@ -228,12 +228,14 @@ class Link:
         self._trouble = AWAY
         _log.warning("the keeper of the books is gone; waiting for the next", unanswered=len(self._unanswered))
         self._handlers.hear(KEEPER_IS_GONE, None)
-        self._impatience = self._loop.call_later(ADMISSIONS_WAIT_S, self._refuse_admissions)
+        if self._impatience is None:  # else it waits already: the next one died before it took anything
+            self._impatience = self._loop.call_later(ADMISSIONS_WAIT_S, self._refuse_admissions)
         self._connecting = self._loop.create_task(self._connect())
 
     def _welcomed(self, trouble: str | None) -> None:
         if self._impatience is not None:
             self._impatience.cancel()
+            self._impatience = None
         self._trouble = trouble
         self._is_welcome.set()
         for number, work in self._unanswered.items():
@@ -243,6 +245,7 @@ class Link:
         self._is_new = False
 
     def _refuse_admissions(self) -> None:
+        self._impatience = None
         for number in [number for number, work in self._unanswered.items() if isinstance(work, Admit)]:
             self._answered(number, None, StorageUnavailable(f"{AWAY.capitalize()}.", retry_after_s=1))
 

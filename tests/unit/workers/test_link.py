@@ -64,6 +64,18 @@ class Gateway:
                 worker._transport.abort()
         await self.keeper.stop()
 
+    async def keeper_that_dies_as_it_begins(self) -> None:
+        """It takes a worker's connection, and is gone before it says anything."""
+        hung_up = asyncio.Event()
+
+        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+            hung_up.set()
+
+        async with await asyncio.start_unix_server(hang_up, sock=self._listening.dup()) as server:
+            await hung_up.wait()
+            server.close()
+
     async def worker(self) -> tuple[Store, Link]:
         link = Link(self.path, CLOCK)
         store = Store.join(self.store.data_dir, link.open, CLOCK)
@@ -188,6 +200,25 @@ async def test_what_a_dead_keeper_has_not_acknowledged_is_handed_over_again_and_
     assert running.rows("inflight", "writer") == []
     assert len(running.rows("llm_metrics", "DISTINCT request_id")) == 30
     assert list(audit(running.store, Audit())) == []
+
+
+async def test_waiting_for_a_keeper_ends_when_one_is_there_however_many_died_before(
+    running: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gemmapy.workers.link.ADMISSIONS_WAIT_S", 0.15)
+    store, _ = await running.worker()
+    await running.kill_keeper()
+    await running.keeper_that_dies_as_it_begins()
+    await running.start()
+    await until(lambda: store.trouble is None)
+    told: list[Any] = []
+    (worker,) = running.keeper.workers.values()
+    monkeypatch.setattr(worker, "told", told.append)  # this keeper lives, and takes its time
+    admitted = store.admit(intent())
+    await until(lambda: bool(told))
+    await asyncio.sleep(0.2)
+    worker._tell(told[0])
+    await admitted
 
 
 async def test_what_a_dead_worker_had_in_flight_is_recorded_as_interrupted_at_once(running: Gateway) -> None:
