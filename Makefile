@@ -26,7 +26,7 @@ bench: ## Measure what the gateway costs, beside its peers that are installed
 	@scripts/setup test
 	.venv/bin/python -m benchmarks $(ARGS)
 
-torture: ## Kill a gateway a thousand times under load, and let its power fail; about ten minutes, at most forty
+torture: ## Kill a gateway a thousand times under load, and let its power fail; a quarter of an hour, at most forty minutes
 	@scripts/setup test
 	.venv/bin/python -m tests.crash.torture $(ARGS)
 

@@ -6,6 +6,7 @@ process, which is why production code knows nothing of it; where one is renamed,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -100,12 +101,31 @@ WORK: dict[str, Step] = {
 }
 """Of any work on the books that is not a request's."""
 
-STEPS = REQUEST | START | FIRST_START | UPGRADE | WORK
+WORKER, KEEPER = "gemmapy.workers.link", "gemmapy.workers.keeper"
+HANDED: dict[str, Step] = {
+    "worker: row handed over": Step(WORKER, "Link._hand_over", "after"),
+    "worker: told that it is written, has told nobody": Step(WORKER, "Link._answered", "before"),
+    "worker: turn to write asked for": Step(WORKER, "Link._borrow", "after"),
+    "worker: turn to write not given back": Step(WORKER, "Link._give_back", "before"),
+    "keeper: row not taken": Step(KEEPER, "_Worker._hand_in", "before"),
+    "keeper: row taken": Step(KEEPER, "_Worker._hand_in", "after"),
+    "keeper: rows written, worker not told": Step(KEEPER, "_Worker._tell", "before"),
+    "keeper: worker told": Step(KEEPER, "_Worker._tell", "after"),
+    "keeper: turn to write lent": Step(KEEPER, "_Worker._lend", "after"),
+    "keeper: turn to write not taken back": Step(KEEPER, "_Worker._take_back", "before"),
+}
+"""Where there are several processes: between a worker and the keeper of the books."""
+
+STEPS = REQUEST | START | FIRST_START | UPGRADE | WORK | HANDED
 
 
 def arm(step_name: str, hit: int) -> None:
-    """From here on this process ends by SIGKILL when it comes to the step for the `hit`th time."""
+    """From here on this process ends by SIGKILL when it comes to the step for the `hit`th time; of it and those that it
+    forks, whichever does so first, and no other."""
     step = STEPS[step_name]
+    last_word, writing = os.pipe()
+    os.write(writing, b"x")
+    os.set_blocking(last_word, False)
     owner: Any = importlib.import_module(step.module)
     *path, name = step.name.split(".")
     for part in path:
@@ -117,7 +137,9 @@ def arm(step_name: str, hit: int) -> None:
         nonlocal left
         left -= step.counts(*args)
         if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            with contextlib.suppress(BlockingIOError):
+                os.read(last_word, 1)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     if inspect.iscoroutinefunction(function):
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Gateway:
             **settings,
         }
         self.pid: int | None = None
+        self.on_pid: Callable[[], None] = lambda: None
+        """Called in each start as soon as there is a process."""
         self.port = 0
         self.start_s = 0.0
         """How long the last start took, from its order to its taking requests."""
@@ -83,6 +86,7 @@ class Gateway:
         before."""
         began = time.monotonic()
         self.pid = self._launcher.order(start=self._settings, log=str(self.log), at=at, hit=hit)["pid"]
+        self.on_pid()
         answer = self._launcher.answer()
         self.start_s = time.monotonic() - began
         if "port" in answer:

@@ -12,6 +12,7 @@ import json
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,10 @@ class Seen:
     body: bytearray = field(default_factory=bytearray)
     ended: bool = False
     """HTTP says that this is all of it."""
+    port: int = 0
+    """The client's own, by which its connection is known."""
+    over_s: float = 0
+    """When it was, by the monotonic clock; 0: the connection ended before."""
 
     @property
     def request_id(self) -> bytes:
@@ -271,8 +276,10 @@ class Load:
             f"X-Request-Id: {seen.asked_as}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.seen.append(seen)
+        seen.port = writer.get_extra_info("sockname")[1]
         writer.write(head.encode() + body)
-        parser = httptools.HttpResponseParser(Parts(seen))
+        parts = Parts(seen)
+        parser = parts.parser
         while not seen.ended:
             data = await reader.read(65_536)
             if not data:
@@ -281,9 +288,10 @@ class Load:
             seen.status = parser.get_status_code()
             if kind.leaves and seen.body:
                 return False
+        seen.over_s = time.monotonic()
         if seen.status == 503:
             await asyncio.sleep(0.02)
-        return parser.should_keep_alive()
+        return parts.may_go_on
 
 
 class Parts:
@@ -291,6 +299,9 @@ class Parts:
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
+        self.parser = httptools.HttpResponseParser(self)
+        self.may_go_on = False
+        """The connection can be used for another request; the parser knows that only at this one's end."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._seen.headers[name.decode().lower()] = value.decode()
@@ -300,3 +311,4 @@ class Parts:
 
     def on_message_complete(self) -> None:
         self._seen.ended = True
+        self.may_go_on = self.parser.should_keep_alive()

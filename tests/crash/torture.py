@@ -1,7 +1,7 @@
 """`make torture`: what the crash tests do, a thousand times, and what they have no time for; a table at the end.
 
-`python -m tests.crash.torture [--kills 1000] [--minutes 30] [--seed N]`. Ends with 1 where a promise was broken, and
-says how to see it again.
+`python -m tests.crash.torture [--only PART ...] [--kills 1000] [--kills-of-several 300] [--workers 2] [--minutes 30]
+[--seed N]`. Ends with 1 where a promise was broken, and says how to see it again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +27,12 @@ from tests.crash.failpoints import REQUEST, START
 from tests.crash.gateways import Launcher
 from tests.crash.load import Load, upstream_for
 from tests.crash.powerloss import Event, Traced, events, try_moments
+from tests.crash.several import ALL, IN_START, several
 from tests.crash.test_trouble import STORAGE, closed_door, locked, served
 
 BATCH = 100
 """Kills of one data folder; so many requests make an audit of all of them slow."""
+PARTS = ("kills", "several", "power", "locked")
 Row = tuple[str, str, str, str]
 
 
@@ -54,11 +57,42 @@ def kills(wanted: int, deadline: float, seed: int) -> Row:
             cut += result.begun
             starts_s += result.starts_s
             print(f"{done} kills, {requests} requests, {time.monotonic() - began:.0f} s", flush=True)
-    starts_s.sort()
     took = f"{time.monotonic() - began:.0f} s"
-    ready = f"median {statistics.median(starts_s):.2f} s, 99 % in {starts_s[int(len(starts_s) * 0.99)]:.2f} s"
-    what = f"{requests:,} requests, {complete:,} seen complete, {cut:,} cut; serving again: {ready}"
+    what = f"{requests:,} requests, {complete:,} seen complete, {cut:,} cut; serving again: {_ready(starts_s)}"
     return "killed under load", f"{done:,} kills", what, took
+
+
+def kills_of_several(workers: int, wanted: int, deadline: float, seed: int) -> Row:
+    """A worker, the keeper or all of them: at any moment, or one of them at a step."""
+    sums: Counter[str] = Counter()
+    starts_s: list[float] = []
+    replaced_s: list[float] = []
+    began = time.monotonic()
+    with Launcher() as launcher:
+        while sums["kills"] < wanted and time.monotonic() < deadline:
+            seed += 1
+            with tempfile.TemporaryDirectory() as folder, several(launcher, Path(folder), seed, workers) as under_load:
+                while under_load.result.kills < min(BATCH, wanted - sums["kills"]) and time.monotonic() < deadline:
+                    under_load.live()
+                result = under_load.finish()
+            for name in ("kills", "requests", "complete", "begun", "refused", "meanwhile", "written"):
+                sums[name] += getattr(result, name)
+            sums["of all"] += sum(result.by_kind[kind] for kind in (*ALL, IN_START))
+            starts_s += result.starts_s
+            replaced_s += result.replaced_s
+            print(f"{sums['kills']} kills, {sums['requests']} requests, {time.monotonic() - began:.0f} s", flush=True)
+    what = (
+        f"{sums['requests']:,} requests, {sums['complete']:,} seen complete, {sums['begun']:,} cut, {sums['refused']:,}"
+        f" refused, {sums['meanwhile']:,} answered by another worker before a dead one was back; {sums['written']:,}"
+        f" other writes; some killed, all serve again: {_ready(replaced_s)}; all killed: {_ready(starts_s)}"
+    )
+    often = f"{sums['kills']:,} kills, {sums['of all']:,} of all at once"
+    return f"killed under load, {workers} workers", often, what, f"{time.monotonic() - began:.0f} s"
+
+
+def _ready(times_s: list[float]) -> str:
+    times_s.sort()
+    return f"median {statistics.median(times_s):.2f} s, 99 % in {times_s[int(len(times_s) * 0.99)]:.2f} s"
 
 
 def power(moments: int, seed: int) -> Row:
@@ -109,22 +143,26 @@ def long_lock(seconds: float, seed: int) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="leave out the other parts")
+    parser.add_argument("--kills", type=int, default=1000, help="of a gateway of one process")
+    parser.add_argument("--kills-of-several", type=int, default=300, help="of the processes of one with workers")
+    parser.add_argument("--workers", type=int, default=2, help="how many of these it has")
     parser.add_argument("--minutes", type=float, default=30, help="kill no more after so long")
     parser.add_argument("--moments", type=int, default=200, help="at which the power fails, three states each")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     asked = parser.parse_args()
     deadline = time.monotonic() + asked.minutes * 60
-    parts: list[tuple[str, Callable[[], Row]]] = [
-        ("kills", lambda: kills(asked.kills, deadline, asked.seed)),
-        ("power loss", lambda: power(asked.moments, asked.seed)),
-        ("locked", lambda: long_lock(30, asked.seed)),
-    ]
+    parts: dict[str, Callable[[], Row]] = {
+        "kills": lambda: kills(asked.kills, deadline, asked.seed),
+        "several": lambda: kills_of_several(asked.workers, asked.kills_of_several, deadline, asked.seed),
+        "power": lambda: power(asked.moments, asked.seed),
+        "locked": lambda: long_lock(30, asked.seed),
+    }
     rows: list[Row] = []
     broken = False
-    for name, part in parts:
+    for name in asked.only:
         try:
-            rows.append(part())
+            rows.append(parts[name]())
         except Exception:  # noqa: BLE001 - the others are still worth trying
             traceback.print_exc()
             broken = True

@@ -22,6 +22,7 @@ import ollama as ollama_client
 import openai
 import pytest
 import urllib3
+from tests.support.processes import children, lives
 from tests.support.scripted import Hold, ScriptedUpstream, ndjson, sse
 
 PASSWORD = "correct horse battery"
@@ -62,13 +63,7 @@ class Program:
 
     def pids(self, name: str) -> list[int]:
         """The living processes whose name begins so."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found: list[int] = []
-        for pid in map(int, children):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if Path(f"/proc/{pid}/comm").read_text().startswith(name):
-                    found.append(pid)
-        return found
+        return children(self.process.pid, name)
 
     def kill(self, name: str) -> int:
         """Kills one of them, and returns which."""
@@ -356,7 +351,7 @@ def test_no_process_outlives_a_supervisor_that_is_killed(program: Program) -> No
     pids = program.pids("")
     assert len(pids) == 3
     program.end(signal.SIGKILL)
-    until(lambda: not any(_lives(pid) for pid in pids))
+    until(lambda: not any(lives(pid) for pid in pids))
     # The port is free, the books are, and what the sockets left behind is in nobody's way.
     again = Program(program.data, "http://127.0.0.1:9", GEMMAPY_PORT=str(program.port), GEMMAPY_ADMIN_PASSWORD="")
     assert again.end() == 0
@@ -370,13 +365,6 @@ def test_a_port_that_is_taken_is_told_before_anything_begins(tmp_path: Path, pro
     assert said.returncode == 2
     assert "cannot be listened on" in said.stderr
     assert not (tmp_path / "other").exists()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def _stream(program: Program) -> socket.socket:
