@@ -78,9 +78,9 @@ START: dict[str, Step] = {
 """Of a start that finds what another left."""
 
 FIRST_START: dict[str, Step] = {
-    "first start: schema begun": Step("alembic.command", "upgrade", "before"),
-    "first start: schema made, not committed": Step("alembic.command", "upgrade", "after"),
-    "first start: schema committed": Step("gemmapy.storage.migrate", "_upgrade", "after"),
+    "first start: schema begun": Step("gemmapy.storage.schema", "create", "before"),
+    "first start: schema made, not committed": Step("gemmapy.storage.schema", "create", "after"),
+    "first start: schema committed": Step("gemmapy.storage.migrate", "_make", "after"),
     "first start: secret written, not in place": Step("os", "link", "before"),
     "first start: secret in place": Step("gemmapy.app", "load_secret", "after"),
     "first start: admin not made": Step("gemmapy.gateway.auth", "Auth.first_admin", "before"),

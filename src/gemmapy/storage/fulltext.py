@@ -1,4 +1,4 @@
-"""Full text of chunks: SQLite's FTS5 with BM25, behind four functions that another engine can have in its own way.
+"""Full text of chunks: SQLite's FTS5 with BM25, behind a few functions that another engine can have in its own way.
 
 The index holds words, made by `words_of` from a chunk's text and from a question alike, so both are cut the same way.
 A question reaches the index as quoted words only: no character of it is ever read as an operator.
@@ -41,6 +41,14 @@ def question_of(text: str) -> str | None:
     words = list(dict.fromkeys(word.lower() for word in WORD.findall(text)))
     telling = [word for word in words if word not in _FUNCTION_WORDS] or words
     return " OR ".join(f'"{spread(word)}"' for word in telling[:QUESTION_WORDS]) or None
+
+
+def create(connection: Connection) -> None:
+    """Makes the index, with nothing in it."""
+    connection.exec_driver_sql(
+        f"CREATE VIRTUAL TABLE {TABLE} USING fts5("
+        "title, heading, body, tokenize = 'porter unicode61 remove_diacritics 2')"
+    )
 
 
 def add(connection: Connection, rows: Iterable[tuple[int, str, str, str]]) -> None:

@@ -1,7 +1,6 @@
 """Brings a database to the schema of this release, in place, after a backup.
 
-`HEAD` names the newest migration, so that a start with a current schema need not load Alembic; a test holds the two
-equal.
+`HEAD` names the newest migration, so that only an upgrade need load Alembic; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
 from gemmapy.core.errors import ConfigurationError
-from gemmapy.storage import folders, recount
+from gemmapy.storage import folders, recount, schema
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,21 +25,23 @@ ROLLUPS_SINCE = "0007"
 _log = structlog.stdlib.get_logger()
 
 
-def schema_version(engine: Engine) -> str | None:
+def schema_version(connection: Connection) -> str | None:
     """The migration that the database is at; None where it is empty."""
-    with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
 
 
 def migrate(engine: Engine, path: Path, now: datetime) -> Path | None:
-    """Upgrades the database to HEAD; does nothing where it is there.
+    """Upgrades the database to HEAD, or makes it; does nothing where it is there.
 
-    Returns the backup that was made before an existing database was changed. The upgrade is one transaction.
+    Returns the backup that was made before an existing database was changed. Either is one transaction.
     Raises ConfigurationError where the database comes from a newer release.
     """
-    current = schema_version(engine)
+    with engine.connect() as connection:
+        current = schema_version(connection)
+    if current is None:
+        current = _make(engine)
     if current == HEAD:
         return None
     from alembic.config import Config
@@ -50,18 +51,26 @@ def migrate(engine: Engine, path: Path, now: datetime) -> Path | None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
     known = {revision.revision for revision in script.walk_revisions()}
-    if current is not None and current not in known:
+    if current not in known:
         raise ConfigurationError(
             f"The data was written by a newer release (schema {current}, this release knows {HEAD}).",
             hint="Install that release again, or restore the backup that was made before the upgrade.",
         )
-    backup = None
-    if current is not None:
-        backup = _unused(path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}")
-        copy_database(path, backup)
-        _log.info("upgrading the database", schema=current, to=HEAD, backup=str(backup))
-    _upgrade(engine, config, remake_rollups=current is not None and current < ROLLUPS_SINCE)
+    backup = _unused(path.parent / "backups" / f"{path.stem}-schema-{current}-{now:%Y%m%dT%H%M%S}{path.suffix}")
+    copy_database(path, backup)
+    _log.info("upgrading the database", schema=current, to=HEAD, backup=str(backup))
+    _upgrade(engine, config, remake_rollups=current < ROLLUPS_SINCE)
     return backup
+
+
+def _make(engine: Engine) -> str:
+    """Makes the schema in an empty database. Returns its version: another than HEAD where a process of another release
+    has made it meanwhile."""
+    with engine.begin() as connection:
+        made = schema_version(connection)
+        if made is None:
+            schema.create(connection, HEAD)
+        return made or HEAD
 
 
 def _unused(path: Path) -> Path:

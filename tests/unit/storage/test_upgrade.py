@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.support.clock import FixedClock
 
 from gemmapy import CostCalculator, MetricsCollector
 from gemmapy.storage import migrate
+from gemmapy.storage.engine import open_writer
 from gemmapy.storage.store import Store
 
 RELEASES = Path(__file__).parents[2] / "data" / "releases"
@@ -105,6 +108,33 @@ def test_data_of_every_release_open_in_this_one(dump: Path, tmp_path: Path, cloc
         ("bob", 0),
     ]
     assert (stats["total_requests"], stats["errors"], stats["ratings"]["positive"]) == (3, 1, 1)
+
+
+def _schema(path: Path) -> dict[str, list[str]]:
+    """Every table and index in the words that SQLite keeps of it, whatever their order and the space between them."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        rows = [("rows", " ".join(line for line in connection.iterdump() if line.startswith("INSERT")))]
+    words = {name: re.sub(r"\s+", " ", text).replace("('')", "''") for name, text in found + rows}
+    return {name: sorted(part.rstrip(" )") for part in re.split(", |; ", text)) for name, text in words.items()}
+
+
+def test_an_empty_database_becomes_what_the_migrations_lead_to(tmp_path: Path, clock: FixedClock) -> None:
+    made, migrated = tmp_path / "made.db", tmp_path / "migrated.db"
+    for path in (made, migrated):
+        engine = open_writer(path)
+        if path == migrated:
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+            with engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        assert migrate.migrate(engine, path, clock.now()) is None
+        engine.dispose()
+    assert _schema(made) == _schema(migrated)
 
 
 def test_there_is_a_dump_of_every_schema() -> None:
