@@ -1,4 +1,5 @@
-"""Who is asking, for the handlers of FastAPI: `SignedIn`, `Admin`, and `scope` for whose figures they see."""
+"""What FastAPI's handlers are given: the services (`Use`), who is asking (`SignedIn`, `Admin`), and `scope` for whose
+figures they see."""
 
 from __future__ import annotations
 
@@ -6,9 +7,10 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
+from starlette.requests import HTTPConnection
 
 from gemmapy.api.credential import COOKIE, presented
-from gemmapy.api.services import Services, services
+from gemmapy.api.services import Services
 from gemmapy.core.errors import Forbidden
 from gemmapy.gateway.auth import Caller
 
@@ -20,13 +22,21 @@ _cookie = APIKeyCookie(
 )
 
 
+def _services(connection: HTTPConnection) -> Services:
+    """The services of the application that is asked."""
+    return connection.app.state.services
+
+
+Use = Annotated[Services, Depends(_services)]
+
+
 def _signed_in(
     request: Request,
-    services: Annotated[Services, Depends(services)],
+    use: Use,
     _documented: Annotated[object, Depends(_bearer)],
     _documented_too: Annotated[object, Depends(_cookie)],
 ) -> Caller:
-    caller = services.auth.identify(presented(request.scope, services.auth))
+    caller = use.auth.identify(presented(request.scope, use.auth))
     path = request.scope.get("path", "")
     if not caller.allows_route(path):
         raise Forbidden(f"This API key may not use {path}.", hint="Ask for a key that may.")

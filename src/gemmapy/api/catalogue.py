@@ -5,18 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin, SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import Admin, SignedIn, Use
 from gemmapy.core.money import usd, usd_or_none
 from gemmapy.metering.prices import hosted_price
 from gemmapy.pricing import catalogue
 
 router = APIRouter(tags=["Costs"])
-Use = Annotated[Services, Depends(services)]
 
 
 class HostedModelShown(TypedDict):

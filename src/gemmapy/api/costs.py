@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, WithJsonSchema
 
-from gemmapy.api.access import Admin, SignedIn, UserId, scope
+from gemmapy.api.access import Admin, SignedIn, Use, UserId, scope
 from gemmapy.api.questions import Asked, without_user
-from gemmapy.api.services import Services, services
 from gemmapy.metering.answers import AllCosts, CostProjection, CostsElsewhere, CostSummary, Done, Pricing
 
 router = APIRouter(tags=["Costs"])
-Use = Annotated[Services, Depends(services)]
 Period = Literal["day", "week", "month", "quarter", "year"]
 Compared = Annotated[
     list[Annotated[str, Field(max_length=2000)]] | None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 import gemmapy
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import Use
 
 router = APIRouter(tags=["Health"])
 
@@ -19,7 +19,7 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="The gateway can take requests: its books can be written and an upstream answers")
-async def ready(use: Annotated[Services, Depends(services)]) -> JSONResponse:
+async def ready(use: Use) -> JSONResponse:
     states = [{key: state[key] for key in ("name", "kind", "reachable", "breaker")} for state in use.catalogue.states()]
     problems: list[str] = []
     if use.gateway.draining:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
-from gemmapy.api.access import SignedIn, UserId, scope
+from gemmapy.api.access import SignedIn, Use, UserId, scope
 from gemmapy.api.credential import presented
-from gemmapy.api.services import Services, services
 from gemmapy.core.errors import GemmaPyError
 from gemmapy.metering.live import LiveState
 
 router = APIRouter(tags=["Live"])
-Use = Annotated[Services, Depends(services)]
 MetricId = Annotated[
     int | None, Query(ge=0, le=2**63 - 1, description="A metric id: also what has finished since it, 50 at most.")
 ]

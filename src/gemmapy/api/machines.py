@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin
+from gemmapy.api.access import Admin, Use
 from gemmapy.api.costs import Usd
 from gemmapy.api.moments import AnyMoment, AwareMoment
-from gemmapy.api.services import Services, services
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.periods import MAX_DAYS, between, last_days
 from gemmapy.metering.answers import MachineCosts, MachineList, MachinePrice
@@ -26,7 +25,6 @@ from gemmapy.metering.hardware import (
 )
 
 router = APIRouter(prefix="/api/admin/machines", tags=["Hardware"])
-Use = Annotated[Services, Depends(services)]
 MachineId = Annotated[int, Path(ge=1, le=2**63 - 1, description="Of any of its records.")]
 Watts = Annotated[float, Field(ge=0, le=MOST_WATTS, strict=True, allow_inf_nan=False)]
 Moment = Annotated[AnyMoment | None, Query(description="ISO 8601 with a time zone, as in 2026-11-01T00:00:00Z.")]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
-from gemmapy.api.access import Admin, SignedIn
+from gemmapy.api.access import Admin, SignedIn, Use
 from gemmapy.api.questions import Asked
-from gemmapy.api.services import Services, services
 from gemmapy.core.periods import MAX_DAYS, last_days
 from gemmapy.metering.answers import (
     DashboardStats,
@@ -24,7 +23,6 @@ from gemmapy.metering.answers import (
 from gemmapy.metering.shares import ProjectShares, UserShares, project_shares, user_shares
 
 router = APIRouter(prefix="/api/metrics", tags=["Metrics"])
-Use = Annotated[Services, Depends(services)]
 Zone = Annotated[str, Query(max_length=64, description="A time zone of the IANA database.")]
 Days = Annotated[int, Query(ge=1, le=MAX_DAYS, description="The last so many times 24 hours.")]
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 import gemmapy
-from gemmapy.api.access import Admin, SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import Admin, SignedIn, Use
+from gemmapy.api.services import Services
 from gemmapy.core.errors import Forbidden, InvalidRequest, NotFound, UnknownModel, UpstreamError
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.gateway.asked import decompress
@@ -26,7 +26,6 @@ from gemmapy.upstreams.transport import Answer
 from gemmapy.upstreams.upstream import Upstream
 
 router = APIRouter(tags=["Ollama"])
-Use = Annotated[Services, Depends(services)]
 _LIST_LIMIT = 16 * 1024 * 1024
 _PASSED_ON = ("content-type", "content-length", "content-encoding", "user-agent")
 _KEPT = frozenset({b"content-type", b"content-length", b"content-encoding"})

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from gemmapy.api.access import SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import SignedIn, Use
 from gemmapy.core.errors import UnknownModel
 from gemmapy.upstreams.upstream import Upstream
 
 router = APIRouter(tags=["OpenAI"])
-Use = Annotated[Services, Depends(services)]
 
 
 @router.get("/v1/models", summary="The models, of every upstream")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin, SignedIn, client_address, refuse_limited
+from gemmapy.api.access import Admin, SignedIn, Use, client_address, refuse_limited
 from gemmapy.api.credential import is_cookies
 from gemmapy.api.moments import AwareMoment
-from gemmapy.api.services import Services, services
+from gemmapy.api.services import Services
 from gemmapy.api.sessions import PageSession, Session, give, shown
 from gemmapy.core.errors import Forbidden, InvalidRequest, Unauthorized
 from gemmapy.gateway import credentials
@@ -21,7 +21,6 @@ from gemmapy.metering.answers import Done
 from gemmapy.storage import people
 
 router = APIRouter(tags=["People"])
-Use = Annotated[Services, Depends(services)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin, SignedIn
+from gemmapy.api.access import Admin, SignedIn, Use
 from gemmapy.api.costs import Usd
 from gemmapy.api.moments import AwareMoment
-from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd, usd_or_none
 from gemmapy.metering.answers import Done
 from gemmapy.metering.prices import PriceEntry
@@ -20,7 +19,6 @@ from gemmapy.pricing import Price
 from gemmapy.storage import prices
 
 router = APIRouter(tags=["Costs"])
-Use = Annotated[Services, Depends(services)]
 
 
 class PriceShown(TypedDict):

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
-from gemmapy.api.access import SignedIn, UserId, scope
+from gemmapy.api.access import SignedIn, Use, UserId, scope
 from gemmapy.api.moments import AnyMoment
-from gemmapy.api.services import Services, services
+from gemmapy.api.services import Services
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.periods import Window, between
 from gemmapy.storage import people
@@ -31,7 +31,7 @@ class Question:
 
 def _question(
     caller: SignedIn,
-    use: Annotated[Services, Depends(services)],
+    use: Use,
     user_id: UserId = None,
     project: Annotated[Name, Query(description="By its name.")] = None,
     model: Name = None,

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from gemmapy.api.access import SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import SignedIn, Use
+from gemmapy.api.services import Services
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.metering.answers import Done
@@ -27,7 +27,6 @@ from gemmapy.rag.retrieval import QUERY_LIMIT, TOP_K, TOP_K_LIMIT, source_of
 from gemmapy.rag.retrieval import Query as Question
 
 router = APIRouter(tags=["Documents"])
-Use = Annotated[Services, Depends(services)]
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 CollectionName = StrictStr | Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]

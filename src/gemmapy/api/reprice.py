@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
-from gemmapy.api.access import Admin
+from gemmapy.api.access import Admin, Use
 from gemmapy.api.moments import AwareMoment
 from gemmapy.api.questions import project_id_of
-from gemmapy.api.services import Services, services
 from gemmapy.core.money import usd
 from gemmapy.core.periods import between
 from gemmapy.metering.answers import Repriced, RepricingTrail
@@ -19,7 +18,6 @@ from gemmapy.storage import adjustments
 from gemmapy.storage.figures import Filter
 
 router = APIRouter(prefix="/api/admin/costs", tags=["Costs"])
-Use = Annotated[Services, Depends(services)]
 
 
 class RepriceBody(BaseModel):

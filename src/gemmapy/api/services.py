@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.requests import HTTPConnection
-
 from gemmapy.config import Settings
 from gemmapy.core.clock import Clock
 from gemmapy.core.peers import Peers
@@ -40,8 +38,3 @@ class Services:
     transport: Transport
     clock: Clock
     peers: Peers
-
-
-def services(connection: HTTPConnection) -> Services:
-    """FastAPI's dependency: the services of the application that is asked."""
-    return connection.app.state.services

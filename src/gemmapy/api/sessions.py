@@ -8,21 +8,20 @@ the sign-in it ends for good. Its CSRF text stays the same all that time, so tab
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import SignedIn, client_address, refuse_limited
+from gemmapy.api.access import SignedIn, Use, client_address, refuse_limited
 from gemmapy.api.credential import COOKIE, is_cookies, presented, refuse_foreign
-from gemmapy.api.services import Services, services
+from gemmapy.api.services import Services
 from gemmapy.gateway.auth import Caller, LoginSession
 from gemmapy.metering.answers import Done
 from gemmapy.storage import people
 
 router = APIRouter(tags=["Sessions"])
-Use = Annotated[Services, Depends(services)]
 
 
 class Login(BaseModel):

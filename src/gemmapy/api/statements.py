@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
-from gemmapy.api.access import Admin, SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import Admin, SignedIn, Use
+from gemmapy.api.services import Services
 from gemmapy.core.money import usd
 from gemmapy.metering import printout
 from gemmapy.metering.answers import ClosedMonth, Closings, Retention, Statement, Statements
@@ -18,7 +18,6 @@ from gemmapy.metering.statements import close_month, entries, find
 from gemmapy.storage import statements
 
 router = APIRouter(tags=["Statements"])
-Use = Annotated[Services, Depends(services)]
 Month = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}$", description="As in 2026-10.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Before = Annotated[int | None, Query(ge=1, le=2**63 - 1, description="The `next` of the page before.")]

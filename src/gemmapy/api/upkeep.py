@@ -8,12 +8,12 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from gemmapy.api.access import Admin, SignedIn
-from gemmapy.api.services import Services, services
+from gemmapy.api.access import Admin, SignedIn, Use
+from gemmapy.api.services import Services
 from gemmapy.api.together import summed
 from gemmapy.core.errors import InvalidRequest
 from gemmapy.core.money import usd
@@ -24,7 +24,6 @@ router = APIRouter()
 _CACHE, _CLEAR, _CLEAR_EXPIRED, _ATTEMPTS, _DOOR, _QUEUES = (
     *("the cache", "clear the cache", "clear what is too old", "attempts", "the door", "queues"),
 )
-Use = Annotated[Services, Depends(services)]
 
 
 class CachedModel(TypedDict):
