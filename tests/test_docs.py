@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gemmapy.api import health, relayed
 from gemmapy.api.application import ROUTERS
-from gemmapy.api.relayed import paths
 from gemmapy.cli.main import application
 from gemmapy.config import Settings
 from tests.support.gateway import gateway
@@ -53,7 +53,7 @@ def test_every_command_is_documented() -> None:
 
 def test_every_route_is_on_the_map() -> None:
     text = (ROOT / "docs/api.md").read_text().replace(":path}", "}")
-    routes = set(paths())
+    routes = {*relayed.paths(), *health.paths()}
     for router in ROUTERS:
         routes |= {route.path for route in router.routes}  # pyright: ignore
     for path in routes - {"/"}:

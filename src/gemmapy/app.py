@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from gemmapy.api import upkeep
-from gemmapy.api.application import create_api
+from gemmapy.api.health import Probes
+from gemmapy.api.later import Later
 from gemmapy.api.pages import Pages
 from gemmapy.api.proxy import Proxy
 from gemmapy.api.services import Services
@@ -22,6 +21,7 @@ from gemmapy.config import COMPARED, OLLAMA_URL, Settings, UpstreamSettings
 from gemmapy.core.allowance import Allowance
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import ConfigurationError, GemmaPyError, InvalidRequest
+from gemmapy.core.loading import loading
 from gemmapy.gateway import shared_limits
 from gemmapy.gateway.admission import Admission
 from gemmapy.gateway.attempts import Attempts
@@ -154,7 +154,10 @@ async def build(settings: Settings, store: Store, place: Place = ONLY_ONE) -> As
             clock=clock,
             peers=place.peers,
         )
-        upkeep.answer_peers(made, answers_requests=place.keeper is None)
+        if place.has_peers:
+            from gemmapy.api import upkeep  # written with FastAPI, which a gateway of one process may never need
+
+            upkeep.answer_peers(made, answers_requests=place.keeper is None)
         yield made
 
 
@@ -212,19 +215,29 @@ async def _library(
         await library.stop()
 
 
+def _api(services: Services) -> ASGIApp:
+    with loading():
+        from gemmapy.api.application import create_api
+
+        return create_api(services)
+
+
 def create_app(services: Services) -> ASGIApp:
     """The ASGI application over the given services."""
     settings = services.settings
     switch = Switch(
         Proxy(services.gateway, settings.client_timeout_s),
-        create_api(services),
+        Later(lambda: _api(services)),
         Pages(settings.base_path),
+        Probes(services),
         services.gateway.door,
         base_path=settings.base_path,
         client_timeout_s=settings.client_timeout_s,
     )
     if not settings.cors_origins:
         return switch
+    from starlette.middleware.cors import CORSMiddleware
+
     return CORSMiddleware(
         switch,
         allow_origins=settings.cors_origins,

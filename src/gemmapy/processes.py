@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from gemmapy.api.services import Services
 from gemmapy.app import build
 from gemmapy.config import Settings, UpstreamSettings
 from gemmapy.core.clock import SystemClock
+from gemmapy.core.loading import loading
 from gemmapy.serving import SPARE_FILES, answer, welcome
 from gemmapy.storage.store import Store
 from gemmapy.workers import link
@@ -79,7 +80,8 @@ def serve_many(settings: Settings, on_ready: Callable[[int], None]) -> None:
             for one in listening:
                 one.close()
 
-        gc.freeze()  # what is loaded by now stays shared between the processes
+        with loading():  # and what is loaded by now stays shared between the processes
+            import_module("gemmapy.api.application")
         Supervisor(
             keeper=Process("keeper", keep),
             workers=[

@@ -16,6 +16,7 @@ from tests.support.gateway import PASSWORD, Answered, RunningGateway, gateway
 from tests.support.scripted import ScriptedUpstream, whole
 
 from gemmapy import MetricsCollector
+from gemmapy.api import health
 from gemmapy.api.application import create_api
 from gemmapy.gateway.asked import ENDPOINTS
 from gemmapy.storage import recount
@@ -264,7 +265,9 @@ def set_up(api: RunningGateway, upstream: ScriptedUpstream) -> Stage:
         bobs_key=made(f"/api/admin/users/{bob}/keys", {"name": "k"})["key"],
         admins_limited_key=made("/api/keys", {"name": "elsewhere", "routes": ["/api/nowhere"]})["key"],
         routes=sorted(
-            routes_of(create_api(api.services).router.routes) | {("POST", path) for path in ENDPOINTS},
+            routes_of(create_api(api.services).router.routes)
+            | {("POST", path) for path in ENDPOINTS}
+            | {("GET", path) for path in health.paths()},
             key=lambda route: (route[1], route[0]),
         ),
     )

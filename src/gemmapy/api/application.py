@@ -1,4 +1,4 @@
-"""The FastAPI application: every route that is not metered, its errors in our shape, and its description."""
+"""The FastAPI application: nearly every route that is not metered, its errors in our shape, and what describes all."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ ROUTERS = (
     openai.router,
     rag.router,
     upkeep.router,
-    health.router,
 )
 _log = structlog.stdlib.get_logger()
 _DESCRIPTION = """\
@@ -83,11 +82,11 @@ def create_api(services: Services) -> FastAPI:
 
 
 def _schema(api: FastAPI) -> dict[str, Any]:
-    """OpenAPI as it is true here: the metered routes included, errors in our shape, 400 in place of 422."""
+    """OpenAPI as it is true here: the routes that it never sees included, errors in our shape, 400 in place of 422."""
     if api.openapi_schema:
         return api.openapi_schema
     schema = get_openapi(title=api.title, version=api.version, description=api.description, routes=api.routes)
-    schema["paths"] = {**relayed.paths(), **schema["paths"]}
+    schema["paths"] = {**relayed.paths(), **schema["paths"], **health.paths()}
     components = schema.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         components.pop(name, None)

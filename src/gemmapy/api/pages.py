@@ -19,7 +19,7 @@ from pathlib import Path
 from starlette.types import Scope, Send
 
 import gemmapy
-from gemmapy.api.shapes import error_body, error_headers
+from gemmapy.api.sending import RawHeaders, send_error, send_whole
 from gemmapy.core import zstd
 from gemmapy.core.errors import GemmaPyError, MethodNotAllowed, NotFound
 
@@ -41,7 +41,6 @@ _TYPES = {
 _COMPRESSED_ALREADY = frozenset((".png", ".woff2"))
 _ENCODINGS = ("zstd", "gzip")
 _PERMISSIONS = ("camera", "geolocation", "microphone", "payment", "usb")
-RawHeaders = list[tuple[bytes, bytes]]
 SECURITY: RawHeaders = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
@@ -110,10 +109,8 @@ class Pages:
             else:
                 await self._file(scope, send, path)
         except GemmaPyError as error:
-            headers = [*error_headers(error), *SECURITY]
-            if isinstance(error, MethodNotAllowed):
-                headers.append((b"allow", b"GET, HEAD"))
-            await _send(scope, send, error.status, headers, error_body(path, error))
+            allowed = [(b"allow", b"GET, HEAD")] if isinstance(error, MethodNotAllowed) else []
+            await send_error(scope, send, error, [*SECURITY, *allowed])
 
     def _index(self) -> bytes:
         """The page, with the address of its files; read again where somebody has changed them."""
@@ -150,7 +147,7 @@ class Pages:
         etag = f'"{tag}{"-" + encoding if encoding else ""}"'
         headers = [*headers, *SECURITY, (b"vary", vary), (b"etag", etag.encode())]
         if _is_known(joined(scope, b"if-none-match"), etag):
-            await _send(scope, send, 304, headers, None)
+            await send_whole(scope, send, 304, headers, None)
             return
         data = file.data
         if encoding:
@@ -158,7 +155,7 @@ class Pages:
             data = known if known is not None else await asyncio.to_thread(file.encoded, encoding)
             headers.append((b"content-encoding", encoding.encode()))
         headers.append((b"content-type", file.type.encode()))
-        await _send(scope, send, 200, headers, data)
+        await send_whole(scope, send, 200, headers, data)
 
 
 def wants_page(accept: str | None) -> bool:
@@ -266,9 +263,3 @@ def joined(scope: Scope, name: bytes) -> str | None:
     """All values of a header, as one list; None where there is none."""
     found = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
     return ",".join(found) if found else None
-
-
-async def _send(scope: Scope, send: Send, status: int, headers: RawHeaders, data: bytes | None) -> None:
-    length = [] if data is None else [(b"content-length", str(len(data)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, *length]})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else data or b""})

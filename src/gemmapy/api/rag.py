@@ -16,6 +16,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from gemmapy.api.access import SignedIn, Use
 from gemmapy.api.services import Services
+from gemmapy.api.switch import UPLOADS
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.metering.answers import Done
@@ -31,7 +32,6 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 CollectionName = StrictStr | Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
 METADATA_DEPTH = 20
-UPLOADS = "/api/rag/documents"
 
 
 class _Body(BaseModel):

@@ -1,4 +1,5 @@
-"""The door: metered paths go straight to the proxy, the page's files to `pages.py`, everything else to FastAPI.
+"""The door: metered paths go straight to the proxy, the page's files to `pages.py`, probes to `health.py`, everything
+else to FastAPI.
 
 Also what holds for both: the base path of a proxy in front, credentials in the path (`/k/<key>/...`, for clients that
 can set only a URL), the two faces of `/`, bodies that are neither endless nor endlessly slow, and headers that keep
@@ -13,14 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gemmapy.api.credential import CREDENTIAL
+from gemmapy.api.health import ALIVE, READY, Probes
 from gemmapy.api.pages import PREFIX, Pages, joined, wants_page
 from gemmapy.api.proxy import Pace, Proxy
-from gemmapy.api.rag import UPLOADS
+from gemmapy.api.sending import send_whole
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, PayloadTooLarge
 from gemmapy.gateway.asked import ENDPOINTS
 from gemmapy.gateway.door import Door, Visit
 
 SMALL_BODY_BYTES = 4 * 1024 * 1024
+UPLOADS = "/api/rag/documents"
+"""Where documents come in, which may be larger; `rag.py` says how large."""
 _KEY_PREFIX = "/k/"
 _PRIVATE = [
     (b"cache-control", b"no-store"),
@@ -34,11 +38,20 @@ class Switch:
     """The ASGI application that uvicorn serves."""
 
     def __init__(
-        self, proxy: Proxy, api: ASGIApp, pages: Pages, door: Door, *, base_path: str, client_timeout_s: float
+        self,
+        proxy: Proxy,
+        api: ASGIApp,
+        pages: Pages,
+        probes: Probes,
+        door: Door,
+        *,
+        base_path: str,
+        client_timeout_s: float,
     ) -> None:
         self._proxy = proxy
         self._door = door
         self._pages = pages
+        self._probes = probes
         self._api = api
         self._base_path = base_path
         self._client_timeout_s = client_timeout_s
@@ -63,6 +76,8 @@ class Switch:
             await _greet(scope, send)
         elif path in ("/", "/docs") or path.startswith(PREFIX):
             await self._pages(scope, send)
+        elif path in (ALIVE, READY):
+            await self._probes(scope, _private(send))
         elif path.startswith("/api/blobs/"):  # these go on as they come
             await self._api(scope, self._patient(receive, None, None), _private(send))
         else:
@@ -128,10 +143,5 @@ def _private(send: Send) -> Send:
 
 
 async def _greet(scope: Scope, send: Send) -> None:
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(OLLAMA_GREETING)).encode()),
-        (b"vary", b"Accept"),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else OLLAMA_GREETING})
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"vary", b"Accept")]
+    await send_whole(scope, send, 200, headers, OLLAMA_GREETING)

@@ -25,6 +25,11 @@ class Place:
         return self.link or self.keeper or Alone()
 
     @property
+    def has_peers(self) -> bool:
+        """Whether it is one of several."""
+        return self.link is not None or self.keeper is not None
+
+    @property
     def has_jobs(self) -> bool:
         """Whether it does what one does for all: retention, embedding, the embedded model, counting."""
         return self.link is None
