@@ -14,7 +14,7 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from gemmapy.api.credential import presented
-from gemmapy.api.server import WATCH
+from gemmapy.api.direct import DIRECT, Direct
 from gemmapy.api.shapes import error_body, error_frame, error_headers, unexpected
 from gemmapy.core.errors import GemmaPyError, InvalidRequest, MethodNotAllowed, PayloadTooLarge
 from gemmapy.core.ids import id_text
@@ -26,29 +26,56 @@ SLOWEST_BYTES_PER_S = 1024
 _log = structlog.stdlib.get_logger()
 
 
-class AsgiReply:
-    """An answer over ASGI, with the ids of its request in its head."""
+class _Reply:
+    """What both ways have in common: the ids of its request in an answer's head."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._ids: RawHeaders = []
+    def __init__(self) -> None:
+        self._own: RawHeaders = []
+        """What the gateway has to say in every answer's head."""
         self.started = False
         self.status = 0
         self.has_body = False
         """Whether the request's body was read to its end."""
 
     def identify(self, request_id: bytes, client_request_id: str | None) -> None:
-        self._ids = [(b"x-request-id", id_text(request_id).encode())]
+        self._own = [(b"x-request-id", id_text(request_id).encode())]
         if client_request_id is not None:
-            self._ids.append((b"x-client-request-id", client_request_id.encode("latin-1", "replace")))
+            self._own.append((b"x-client-request-id", client_request_id.encode("latin-1", "replace")))
 
     def note(self, headers: RawHeaders) -> None:
-        self._ids += headers
+        self._own += headers
+
+
+class DirectReply(_Reply):
+    """An answer over the gateway's own server."""
+
+    def __init__(self, direct: Direct) -> None:
+        super().__init__()
+        self._direct = direct
+        self.send = direct.send
+        self.end = direct.end
+        self.watch = direct.watch
+
+    async def start(self, status: int, headers: RawHeaders) -> None:
+        self._direct.start(status, [*headers, *self._own])
+        self.started, self.status = True, status
 
     async def is_whole(self) -> bool:
         """Whether the request's body is there to its end, read or not. For an answer that needs none of it."""
+        self.has_body = self.has_body or self._direct.body() is not None
+        return self.has_body
+
+
+class AsgiReply(_Reply):
+    """An answer over ASGI alone, under another server than the gateway's."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        super().__init__()
+        self._receive = receive
+        self._send = send
+
+    async def is_whole(self) -> bool:
+        """As `DirectReply.is_whole`."""
         if not self.has_body:
             with suppress(TimeoutError):
                 async with asyncio.timeout(0):
@@ -58,7 +85,7 @@ class AsgiReply:
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         self.started, self.status = True, status
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._ids]})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._own]})
 
     async def send(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -67,10 +94,7 @@ class AsgiReply:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
-        watch: Callable[[Callable[[], None]], Callable[[], object]] | None = self._scope.get(WATCH)
-        if watch is not None:
-            return watch(on_leave)
-        return asyncio.create_task(self._wait(on_leave)).cancel  # under another server, which only ASGI can be asked
+        return asyncio.create_task(self._wait(on_leave)).cancel
 
     async def _wait(self, on_leave: Callable[[], None]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -87,7 +111,8 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        reply = AsgiReply(scope, receive, send)
+        direct: Direct | None = scope.get(DIRECT)
+        reply = AsgiReply(receive, send) if direct is None else DirectReply(direct)
         try:
             if scope["method"] != "POST":
                 raise MethodNotAllowed(f"{path} takes POST, not {scope['method']}.")
@@ -100,8 +125,14 @@ class Proxy:
             credential = presented(scope, self._gateway.auth)
 
             async def body(visit: Visit) -> bytes:
-                limit, timeout_s = self._gateway.max_body_bytes, self._client_timeout_s
-                whole = await read_body(envelope, receive, limit, timeout_s, visit)
+                limit = self._gateway.max_body_bytes
+                whole = None if direct is None else direct.body()
+                if whole is None:
+                    whole = await read_body(envelope, receive, limit, self._client_timeout_s, visit)
+                elif len(whole) > limit:
+                    raise _too_large(limit)
+                else:
+                    visit.carry(len(whole))
                 reply.has_body = True
                 return whole
 
@@ -123,9 +154,8 @@ async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s:
     """A request's whole body. Raises PayloadTooLarge, InvalidRequest where it stalls or trickles, ClientLeft, and what
     `Visit.carry` does."""
     announced = envelope.header(b"content-length")
-    too_large = PayloadTooLarge(f"The request body may have at most {limit} bytes.")
     if announced is not None and announced.isdigit() and int(announced) > limit:
-        raise too_large
+        raise _too_large(limit)
     pieces: list[bytes] = []
     size = 0
     pace = Pace(timeout_s)
@@ -146,11 +176,15 @@ async def read_body(envelope: Envelope, receive: Receive, limit: int, timeout_s:
         piece: bytes = message.get("body", b"")
         size += len(piece)
         if size > limit:
-            raise too_large
+            raise _too_large(limit)
         visit.carry(size)
         if not message.get("more_body", False):
             return b"".join([*pieces, piece]) if pieces else piece
         pieces.append(piece)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body may have at most {limit} bytes.")
 
 
 class Pace:
@@ -168,7 +202,7 @@ class Pace:
         return max(0.0, min(self._timeout_s, due_s - self._now_s()))
 
 
-async def _tell(path: str, error: GemmaPyError, reply: AsgiReply) -> None:
+async def _tell(path: str, error: GemmaPyError, reply: DirectReply | AsgiReply) -> None:
     if reply.started:
         await reply.end(error_frame(path, error))
         return

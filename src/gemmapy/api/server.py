@@ -18,12 +18,11 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gemmapy.api.direct import DIRECT, Direct
 from gemmapy.core.errors import ConfigurationError
+from gemmapy.core.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 * 1024
-WATCH = "gemmapy.watch"
-"""In the ASGI scope: takes what is to be called if the client's connection goes, and returns what ends that. A task
-that waits for `http.disconnect` would say the same, and cost every request a task."""
 
 
 def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsProtocol]:
@@ -36,6 +35,7 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
     open_now: set[HttpToolsProtocol] = set()
     silent: dict[HttpToolsProtocol, None] = {}
     """Those without a complete head, the oldest first."""
+    outboxes: dict[asyncio.AbstractEventLoop, Outbox] = {}
 
     class Bounded(HttpToolsProtocol):
         _silence: asyncio.TimerHandle | None = None
@@ -45,6 +45,10 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
         _unused_bytes = 0
         """Have come since the last head or piece of a body was complete."""
         _plain_head = b""
+
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            self.outbox = outboxes.get(self.loop) or outboxes.setdefault(self.loop, Outbox(self.loop))
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -88,7 +92,6 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
         def on_message_begin(self) -> None:
             self._is_in_head = True
             super().on_message_begin()
-            self.scope[WATCH] = self._watch  # pyright: ignore[reportGeneralTypeIssues]
 
         def on_headers_complete(self) -> None:
             self._is_in_head = False
@@ -100,6 +103,7 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
                 raise ValueError(_TOO_LARGE)  # which the parser makes an error of the request
             self._unused_bytes = 0
             super().on_headers_complete()
+            self.scope[DIRECT] = Direct(self, self.cycle)  # pyright: ignore[reportGeneralTypeIssues]
             # What comes from here on is a trailer. It must not become a header of a request that is being answered.
             self.headers = deque(maxlen=0)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -111,6 +115,14 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
             if not self.parser.should_upgrade():
                 super().on_message_complete()
 
+        def send_400_response(self, msg: str) -> None:
+            self.outbox.flush()
+            super().send_400_response(msg)
+
+        def shutdown(self) -> None:
+            self.outbox.flush()  # an answer that is complete and not yet written
+            super().shutdown()
+
         def pause_writing(self) -> None:
             super().pause_writing()
             _cancelled(self._stall)
@@ -120,7 +132,7 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
             self._stall = _cancelled(self._stall)
             super().resume_writing()
 
-        def _watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
             self._leaving = on_leave
             if self.transport.is_closing():  # it went before anybody watched
                 self.loop.call_soon(on_leave)

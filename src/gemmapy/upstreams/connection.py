@@ -16,6 +16,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Literal, cast
 
 from gemmapy.core.errors import InvalidRequest, UpstreamError, UpstreamLost, UpstreamTimeout
+from gemmapy.core.outbox import Outbox
 from gemmapy.upstreams.http1 import Garbage, Reader
 
 HELD_BYTES = 256 * 1024
@@ -71,6 +72,8 @@ class Answer:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises UpstreamError where it is longer than `limit` bytes."""
+        if self._is_complete and len(self._pieces) == 1 and len(self._pieces[0]) <= limit:
+            return self._pieces.pop()  # nearly always: it came together with its head
         pieces: list[bytes] = []
         size = 0
         async for data in self.chunks():
@@ -120,10 +123,12 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        outbox: Outbox,
         on_free: Callable[[Connection], None],
         on_gone: Callable[[Connection], None],
     ) -> None:
         self.loop = loop
+        self._outbox = outbox
         self.deadline = math.inf
         """When `expire` is to be called, in the loop's time."""
         self._on_free = on_free
@@ -139,7 +144,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._answer = answer
         self.deadline = self.loop.time() + answer.wait_s
-        self._transport.write(head + body if body else head)
+        self._outbox.write(self._transport, head + body if body else head)
 
     async def upload(self, body: AsyncIterable[bytes], length: int | Literal["chunked"]) -> None:
         """Sends the rest of a question as it comes, no faster than it is taken.
@@ -148,6 +153,7 @@ class Connection(asyncio.Protocol):
         """
         answer = self._answer
         sent = 0
+        self._outbox.flush()
         self._is_sending = True
         self.deadline = math.inf  # who sends it to us has limits of their own
         async for piece in body:

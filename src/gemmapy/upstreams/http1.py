@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -32,6 +33,17 @@ def head(method: str, host: str, target: str, headers: Headers, length: int | Li
     Raises ValueError for anything that would not be one header, one target or one method, and for headers that say how
     the message is framed or whose connection it is: these are written here and nowhere else.
     """
+    block = _block(method, host, target, tuple(headers))
+    if length is None:
+        return block + b"\r\n"
+    if length == "chunked":
+        return block + b"transfer-encoding: chunked\r\n\r\n"
+    return b"%bcontent-length: %d\r\n\r\n" % (block, length)
+
+
+@lru_cache(maxsize=256)
+def _block(method: str, host: str, target: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+    """All of a head but how long the body is: programs ask in the same words again and again."""
     lines = [f"{name}: {value}\r\n" for name, value in headers]
     block = "".join(lines)
     if block.count("\n") != len(lines) or _LINES.fullmatch(block) is None:
@@ -40,12 +52,7 @@ def head(method: str, host: str, target: str, headers: Headers, length: int | Li
         raise ValueError("a header says how the message is framed")
     if _METHOD.fullmatch(method) is None or _TARGET.fullmatch(target) is None:
         raise ValueError("the method or the address holds a character that it may not hold")
-    framing = ""
-    if length == "chunked":
-        framing = "transfer-encoding: chunked\r\n"
-    elif length is not None:
-        framing = f"content-length: {length}\r\n"
-    return f"{method} {target} HTTP/1.1\r\nhost: {host}\r\n{block}{framing}\r\n".encode("latin-1")
+    return f"{method} {target} HTTP/1.1\r\nhost: {host}\r\n{block}".encode("latin-1")
 
 
 class Garbage(Exception):
@@ -114,11 +121,16 @@ class Reader:
         if status < 200:
             self.headers.clear()  # "go on", or a hint: the answer is still to come
             return
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
-            self._refuse("its transfer encoding is none that was asked for")
-        has_length = any(name == b"content-length" for name, _ in self.headers)
-        self._until_end = not codings and not has_length and status not in (204, 304)
+        coding: bytes | None = None
+        has_length = False
+        for name, value in self.headers:
+            if name == b"content-length":
+                has_length = True
+            elif name == b"transfer-encoding":
+                if coding is not None or value.lower() != b"chunked":
+                    self._refuse("its transfer encoding is none that was asked for")
+                coding = value
+        self._until_end = coding is None and not has_length and status not in (204, 304)
         self.status = status
         self.has_head = True
         self._barren = 0

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType]
 
 from gemmapy.core.errors import InvalidRequest, UpstreamLost, UpstreamUnreachable
+from gemmapy.core.outbox import Outbox
 from gemmapy.upstreams import http1
 from gemmapy.upstreams.connection import Answer, Connection
 
@@ -62,6 +63,7 @@ class Transport:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(self._loop)
         self._idle: defaultdict[Origin, dict[Connection, None]] = defaultdict(dict)
         """Connections that wait for a question, those that have waited longest first."""
         self._open: set[Connection] = set()
@@ -103,12 +105,21 @@ class Transport:
                 connection = await self._connect(origin, where)
             answer = Answer(connection, where, wait_s, self._limits.idle_s, is_head=method == "HEAD")
             try:
-                await _ask(connection, answer, head, body, length)
+                if body is None or isinstance(body, bytes):
+                    connection.begin(answer, head, body)
+                    await answer.head
+                else:
+                    assert length is not None
+                    await _upload(connection, answer, head, body, length)
             except UpstreamLost:
+                connection.abort()
                 if not is_kept or not answer.is_untouched:
                     raise
                 connection = None
                 continue
+            except BaseException:
+                connection.abort()
+                raise
             return answer
 
     async def close(self) -> None:
@@ -158,7 +169,7 @@ class Transport:
                 idle.pop(connection, None)
                 self._open.discard(connection)
 
-            made = Connection(self._loop, free, gone)
+            made = Connection(self._loop, self._outbox, free, gone)
             await self._loop.create_connection(lambda: made, sock=sock, **secure)
         except BaseException:
             sock.close()
@@ -192,33 +203,20 @@ class Transport:
         self._clock = self._loop.call_later(self._tick_s, self._look) if self._open else None
 
 
-async def _ask(
-    connection: Connection,
-    answer: Answer,
-    head: bytes,
-    body: bytes | AsyncIterable[bytes] | None,
-    length: int | Literal["chunked"] | None,
+async def _upload(
+    connection: Connection, answer: Answer, head: bytes, body: AsyncIterable[bytes], length: int | Literal["chunked"]
 ) -> None:
-    """Sends a question and returns once the head of its answer is there; whatever else happens, the connection goes."""
+    """Sends a question as it comes, and returns once the head of its answer is there."""
+    connection.begin(answer, head, None)
+    upload = asyncio.create_task(connection.upload(body, length))
     try:
-        if body is None or isinstance(body, bytes):
-            connection.begin(answer, head, body)
-            await answer.head
-            return
-        assert length is not None
-        connection.begin(answer, head, None)
-        upload = asyncio.create_task(connection.upload(body, length))
-        try:
-            await asyncio.wait({upload, answer.head}, return_when=asyncio.FIRST_COMPLETED)
-            if upload.done() and not answer.head.done():
-                upload.result()  # raises what the body did
-            await answer.head
-        finally:
-            upload.cancel()  # an answer that came before the end of the question: nobody waits for the rest
-            await asyncio.gather(upload, return_exceptions=True)
-    except BaseException:
-        connection.abort()
-        raise
+        await asyncio.wait({upload, answer.head}, return_when=asyncio.FIRST_COMPLETED)
+        if upload.done() and not answer.head.done():
+            upload.result()  # raises what the body did
+        await answer.head
+    finally:
+        upload.cancel()  # an answer that came before the end of the question: nobody waits for the rest
+        await asyncio.gather(upload, return_exceptions=True)
 
 
 @lru_cache(maxsize=512)
