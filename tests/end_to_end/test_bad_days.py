@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,24 @@ def test_the_first_byte_waits_for_the_in_flight_row(running: RunningGateway, oll
     assert running.rows() == []
     hold.event.set()
     response.read()
+    assert running.in_flight() == 0
+    assert len(running.rows()) == 1
+
+
+def test_an_answer_that_comes_whole_and_not_at_once_has_an_in_flight_row(
+    running: RunningGateway, ollama: ScriptedUpstream
+) -> None:
+    hold = Hold()
+    ollama.on("/api/generate", [hold, *whole({**LINE, "done": True, "eval_count": 1})])
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(running.request, "POST", "/api/generate", {**ASK, "stream": False})
+        for _ in range(500):
+            if running.in_flight():
+                break
+            time.sleep(0.01)
+        assert running.in_flight() == 1
+        hold.event.set()
+        assert asking.result().status == 200
     assert running.in_flight() == 0
     assert len(running.rows()) == 1
 

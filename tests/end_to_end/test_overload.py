@@ -367,7 +367,7 @@ def test_bodies_have_a_memory_of_their_own_and_small_requests_pass_all_the_same(
         until(lambda: rooms.used > 1_200_000 and running.services.gateway.door.shed.bodies > 0)
         assert rooms.used <= 2 * 2**20
         big = running.post("/api/generate", {**ASK, "prompt": "x" * 900_000}, key=other)
-        assert (big.status, big.headers["Retry-After"], big.headers["Connection"]) == (503, "1", "close")
+        assert (big.status, big.headers["Retry-After"]) == (503, "1")
         assert ask(running, "small", other).status == 200
         for client in slow:
             client.close()

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
+from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from gemmapy.core.outbox import Outbox
@@ -47,6 +48,10 @@ class Direct:
         self._head: bytes | None = None
         """What goes out before the next bytes."""
         self._is_chunked = False
+
+    def is_next(self, send: Send) -> bool:
+        """Whether ASGI's `send` leads straight to this connection, so that nothing is passed over."""
+        return getattr(send, "__self__", None) is self._cycle
 
     def body(self) -> bytes | None:
         """The request's body, where all of it is there; None where it has to be waited for."""

@@ -67,7 +67,7 @@ class DirectReply(_Reply):
 
 
 class AsgiReply(_Reply):
-    """An answer over ASGI alone, under another server than the gateway's."""
+    """An answer over ASGI alone: under another server than the gateway's, or where something between sees answers."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         super().__init__()
@@ -112,6 +112,8 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         direct: Direct | None = scope.get(DIRECT)
+        if direct is not None and not direct.is_next(send):
+            direct = None  # something between adds to answers, as CORS does
         reply = AsgiReply(receive, send) if direct is None else DirectReply(direct)
         try:
             if scope["method"] != "POST":

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 
 _RANDOM_BITS = 62
+_RANDOM_AT_ONCE = 512
 _SEQUENCE_LIMIT = 1 << 12
 
 
@@ -33,6 +34,8 @@ class RequestIds:
         self._lock = threading.Lock()
         self._last_ms = 0
         self._sequence = 0
+        self._random = b""
+        """What is left of the last random bytes; asking for eight each time would be a system call each time."""
 
     def new(self) -> bytes:
         """A new id, 16 bytes."""
@@ -45,7 +48,9 @@ class RequestIds:
                 if self._sequence == _SEQUENCE_LIMIT:
                     self._last_ms, self._sequence = self._last_ms + 1, 0
             ms, sequence = self._last_ms, self._sequence
-        random = int.from_bytes(self._random_bytes(8)) & ((1 << _RANDOM_BITS) - 1)
+            if not self._random:
+                self._random = self._random_bytes(_RANDOM_AT_ONCE)
+            random, self._random = int.from_bytes(self._random[:8]) & ((1 << _RANDOM_BITS) - 1), self._random[8:]
         value = (ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | sequence << 64 | 0b10 << _RANDOM_BITS | random
         return value.to_bytes(16)
 

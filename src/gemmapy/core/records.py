@@ -1,16 +1,17 @@
 """One request, before and after: `Intent` when it is admitted, `Outcome` when it is finished.
 
 They are what the gateway hands to storage: an Intent becomes a row of `inflight`, an Outcome a row of `llm_metrics`.
+Structs, since each request makes half a dozen of them, and a frozen dataclass takes ten times as long to make.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the engine counted them. None is unknown, zero is zero.
 
     `cached_prompt_tokens` are part of `prompt_tokens`, never added to them. `estimated` is true where the engine could
@@ -30,8 +31,7 @@ class Usage:
         return (self.prompt_tokens or 0) + (self.response_tokens or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(msgspec.Struct, frozen=True, gc=False):
     """Where the time went, in whole milliseconds. None where it was not measured.
 
     `duration_ms` runs from the moment the request was read to the moment its answer was whole. `ttft_ms` (time to first
@@ -53,8 +53,7 @@ class Timings:
         return (self.prompt_ms or 0) + (self.generation_ms or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True, gc=False):
     """What a request cost, in nano-USD, each part rounded half-even by itself; `total_nusd` is their sum."""
 
     price_id: int
@@ -72,8 +71,7 @@ class Cost:
         return Cost(self.price_id, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(msgspec.Struct, frozen=True, gc=False):
     """A request that has been admitted: who asks what of whom, and the price that was in force at that moment."""
 
     request_id: bytes
@@ -94,8 +92,7 @@ class Intent:
     """What was asked for, where another model took its place; None where `model` is that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One question to one upstream on the way to an answer."""
 
     upstream: str
@@ -111,8 +108,7 @@ class Attempt:
     error_code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """A request that is over, whatever became of it."""
 
     intent: Intent
@@ -132,7 +128,7 @@ class Outcome:
     attempts: int = 1
     attempt_log: tuple[Attempt, ...] = ()
     """Every attempt, where there was more than the one that the row itself describes."""
-    speed_mtps: int | None = field(default=None)
+    speed_mtps: int | None = None
     """Response tokens per 1,000 seconds of generation (milli-tokens/s); an integer, so that sums are exact."""
 
 

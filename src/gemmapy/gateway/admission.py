@@ -2,7 +2,8 @@
 
 Called by `handle.py` for a caller that is known. The row is only begun here: its commit overlaps with the upstream's
 thinking, and `Ticket.durable` is awaited before the first byte goes out. An answer that is in the cache already needs
-none.
+none, nor does one that comes whole within `QUICK_S`: nothing of it goes out before its record is on disk, and where the
+gateway ends before, no client has seen anything of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gemmapy.core.clock import Clock
+from gemmapy.core.delay import Delay, Waiting
 from gemmapy.core.errors import Forbidden, StorageUnavailable
 from gemmapy.core.records import Intent
 from gemmapy.gateway.asked import Asked
@@ -21,6 +23,8 @@ from gemmapy.gateway.routing import Route, Routing
 from gemmapy.metering.prices import PriceDesk
 from gemmapy.pricing import Price, PriceBook
 from gemmapy.storage.store import Store
+
+QUICK_S = 0.01
 
 
 @dataclass(slots=True)
@@ -37,8 +41,19 @@ class Ticket:
     """The caller's share where requests wait."""
     taken: Taken | None = None
     """Of the caller's limits."""
+    is_begun: bool = False
+    """It may be asked, and what becomes of it is written down."""
     durable: asyncio.Future[None] | None = None
-    """Resolves once the in-flight row is on disk; None before that is begun."""
+    """Resolves once the in-flight row is on disk; None before that is begun, and for a quick answer never."""
+    pause: Waiting | None = None
+    """Until it is begun."""
+
+    def settle(self) -> asyncio.Future[None] | None:
+        """The request is over: if its in-flight row is not begun, it will not be. Returns `durable`."""
+        if self.pause is not None:
+            self.pause.cancel()
+            self.pause = None
+        return self.durable
 
     def price_of(self, model: str) -> Price | None:
         """What was in force for a model at the moment of admission."""
@@ -53,6 +68,7 @@ class Admission:
         self._desk = desk
         self._routing = routing
         self._clock = clock
+        self._quick = Delay(QUICK_S)
 
     async def admit(self, caller: Caller, asked: Asked, request_id: bytes) -> Ticket:
         """Lets a request in.
@@ -84,8 +100,24 @@ class Admission:
         return Ticket(intent, route, book, now, price, caller.weight)
 
     def begin(self, ticket: Ticket) -> None:
-        """Begins to write the in-flight row. Raises StorageUnavailable where the books take no more."""
-        ticket.durable = self._store.admit(ticket.intent)
+        """Begins to write the in-flight row: of a stream at once, of an answer that comes whole unless that is quick.
+
+        Raises StorageUnavailable where the books take no more.
+        """
+        ticket.is_begun = True
+        if ticket.route.asked.stream:
+            ticket.durable = self._store.admit(ticket.intent)
+        else:
+            ticket.pause = self._quick.after(lambda: self._begin_after_all(ticket))
+
+    def _begin_after_all(self, ticket: Ticket) -> None:
+        ticket.pause = None
+        try:
+            ticket.durable = self._store.admit(ticket.intent)
+        except StorageUnavailable as error:  # told to whoever writes the record
+            ticket.durable = asyncio.get_running_loop().create_future()
+            ticket.durable.set_exception(error)
+            ticket.durable.exception()
 
     def check(self, caller: Caller, asked: Asked) -> int | None:
         """Whether the caller may ask this at all, before anything is done for it; returns the project that pays.

@@ -5,12 +5,13 @@ The body stays the bytes that came; only the fields that decide something are de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from typing import Any, Literal, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from gemmapy.core import zstd
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
@@ -73,8 +74,7 @@ class Addition(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """One request, read."""
 
     endpoint: Endpoint
@@ -120,8 +120,11 @@ PASSED_ON = frozenset({b"accept", b"content-type", b"user-agent", b"traceparent"
 """Request headers that reach an upstream. A list of what may, because one of what may not would forget a secret."""
 
 
+_ABSENT = msgspec.Raw()
+
+
 class _Message(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = _ABSENT
 
 
 class _StreamOptions(msgspec.Struct):
@@ -133,14 +136,14 @@ class _Body(msgspec.Struct):
 
     model: str | None = None
     stream: bool | None = None
-    prompt: msgspec.Raw = msgspec.Raw()
-    system: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = _ABSENT
+    system: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
     messages: list[_Message] | None = None
     stream_options: _StreamOptions | None = None
-    user: msgspec.Raw = msgspec.Raw()
-    use_cache: msgspec.Raw = msgspec.Raw()
-    use_retry: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = _ABSENT
+    use_cache: msgspec.Raw = _ABSENT
+    use_retry: msgspec.Raw = _ABSENT
 
 
 class _Part(msgspec.Struct):
@@ -151,19 +154,23 @@ _decode = msgspec.json.Decoder(_Body).decode
 _decode_parts = msgspec.json.Decoder(list[_Part]).decode
 
 
-@dataclass(frozen=True, slots=True)
 class Envelope:
     """What the HTTP layer knows of a request before its body is read."""
 
-    endpoint: Endpoint
-    headers: list[tuple[bytes, bytes]]
-    started_at: datetime
-    started_ns: int
-    first: dict[bytes, bytes] = field(init=False)
-    """The first value of each header."""
+    __slots__ = ("_first", "endpoint", "headers", "started_at", "started_ns")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "first", dict(reversed(self.headers)))
+    def __init__(
+        self, endpoint: Endpoint, headers: list[tuple[bytes, bytes]], started_at: datetime, started_ns: int
+    ) -> None:
+        self.endpoint = endpoint
+        self.headers = headers
+        self.started_at = started_at
+        self.started_ns = started_ns
+        self._first = dict(reversed(headers))
+        """The first value of each header."""
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._first
 
     @property
     def client_request_id(self) -> str | None:
@@ -172,14 +179,15 @@ class Envelope:
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (lower-case name)."""
-        value = self.first.get(name)
+        value = self._first.get(name)
         return None if value is None else value.decode("latin-1")
 
 
 def read(envelope: Envelope, sent: bytes, max_body_bytes: int) -> Asked:
     """Reads a request. Raises InvalidRequest in words that name the field, and PayloadTooLarge."""
     endpoint = envelope.endpoint
-    body = decompress(sent, envelope.header(b"content-encoding"), max_body_bytes)
+    encoding = envelope.header(b"content-encoding")
+    body = sent if encoding is None else decompress(sent, encoding, max_body_bytes)
     try:
         if not body.isascii():
             body.decode()  # or what is decoded of it later would fail where nobody expects it
@@ -194,7 +202,6 @@ def read(envelope: Envelope, sent: bytes, max_body_bytes: int) -> Asked:
         raise InvalidRequest("model must have no control characters.", hint="GET /api/tags lists the models.")
     if len(fields.model) > MODEL_NAME_LIMIT:
         raise InvalidRequest(f"model must have at most {MODEL_NAME_LIMIT} characters, has {len(fields.model)}.")
-    encoding = envelope.header(b"content-encoding")
     passed_on = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in envelope.headers if k in PASSED_ON]
     if encoding and endpoint.relayed_as == endpoint.path:
         passed_on.append(("content-encoding", encoding))
@@ -245,9 +252,10 @@ def _streams(endpoint: Endpoint, asked: bool | None) -> bool:
 
 
 def _estimate(fields: _Body) -> int:
-    size = _text_bytes(fields.prompt) + _text_bytes(fields.system) + _text_bytes(fields.input)
-    for message in fields.messages or ():
-        size += _text_bytes(message.content)
+    size = sum(_text_bytes(message.content) for message in fields.messages or ())
+    for text in (fields.prompt, fields.system, fields.input):
+        if text is not _ABSENT:
+            size += _text_bytes(text)
     return -(-size // BYTES_PER_TOKEN)
 
 
@@ -266,12 +274,16 @@ def _text_bytes(value: msgspec.Raw) -> int:
     return len(raw)
 
 
+_END_USER_HEADERS = (b"x-openwebui-user-email", b"x-openwebui-user-id", b"x-openwebui-user-name")
+
+
 def _end_user(envelope: Envelope, fields: _Body) -> str | None:
     """Whom a trusted key's request is for: Open WebUI's headers, else OpenAI's `user`. Believing it comes later."""
-    for name in (b"x-openwebui-user-email", b"x-openwebui-user-id", b"x-openwebui-user-name"):
-        value = _printable(envelope.header(name))
-        if value:
-            return value
+    for name in _END_USER_HEADERS:
+        if name in envelope:
+            value = _printable(envelope.header(name))
+            if value:
+                return value
     raw = bytes(fields.user)
     if raw[:1] != b'"':
         return None

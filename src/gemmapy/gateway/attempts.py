@@ -33,7 +33,7 @@ class Course:
     route: Route
     request_id: bytes
     tally: Tally
-    """Of the attempt that is under way, or was last."""
+    """Of the attempt that is under way, or was last, or comes first."""
     attempts: int = 0
     dispatched_ns: int | None = None
     """When the last attempt was sent."""
@@ -136,6 +136,7 @@ class Attempts:
             if result.opened is not None:
                 result.opened.close()
             wait_s, retries = following
+            course.tally = Tally.of(course.route.asked, course.route.upstream)
 
     async def line_up(self, course: Course) -> Place:
         """Takes a place at the route's upstream, or one in the queue for it.
@@ -169,6 +170,7 @@ class Attempts:
         if place.places is not upstream.places:
             upstream = next(other for other in course.route.candidates if other.places is place.places)
             course.route.upstream = upstream
+            course.tally = Tally.of(course.route.asked, upstream)
         now_ns = self._clock.monotonic_ns()
         course.queued_ns += now_ns - since_ns
         if upstream.health.allows(now_ns):
@@ -206,8 +208,7 @@ class Attempts:
 
     async def _attempt(self, course: Course, wait_s: float) -> Opened | _Failed:
         """One question to the route's upstream, noted."""
-        upstream, asked = course.route.upstream, course.route.asked
-        course.tally = Tally.of(asked, upstream)
+        upstream = course.route.upstream
         began_ns = self._clock.monotonic_ns()
         health = upstream.health
         is_try = health.begin(began_ns)
@@ -249,7 +250,8 @@ class Attempts:
         """Sends the question; a refusal is read whole. One that the upstream refuses for `stream_options` alone, which
         the gateway has put in, is sent again without."""
         upstream, asked = course.route.upstream, course.route.asked
-        await upstream.ready(self.ready_timeout_s)
+        if upstream.is_waited_for:
+            await upstream.ready(self.ready_timeout_s)
         exchange = prepare(asked, upstream, course.request_id, self._clock)
         while True:
             opened = Opened(exchange, await self._ask(course, exchange), self._clock, is_try=is_try)

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
 
 from gemmapy.core.allowance import Allowance
 from gemmapy.core.clock import Clock
@@ -31,8 +34,7 @@ LOGINS_AT_ONCE = 2
 _CREDENTIAL_LIMIT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who asks: a user, by a login token or by an API key with what that allows."""
 
     user_id: int
@@ -44,7 +46,7 @@ class Caller:
     routes: tuple[str, ...] | None = None
     """Path prefixes; None is every route."""
     project_id: int | None = None
-    projects: Mapping[str, int] = field(default_factory=dict[str, int])
+    projects: Mapping[str, int] = {}
     """Those whose requests may name them, id by name."""
     is_trusted: bool = False
     weight: float = 1.0
@@ -70,6 +72,17 @@ class Caller:
         if self.routes is None:
             return True
         return any(path == r or path.startswith(r.rstrip("/") + "/") for r in self.routes)
+
+
+@dataclass(slots=True)
+class _Known:
+    """Everyone who can be let in, as they were read, and the callers behind the keys that were shown since."""
+
+    roll: Roll
+    by_key: dict[bytes, tuple[Caller, datetime | None]] = field(
+        default_factory=dict[bytes, "tuple[Caller, datetime | None]"]
+    )
+    """With the moment at which the key expires. By the key's hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +119,19 @@ class Auth:
         self._claims: OrderedDict[bytes, Claims] = OrderedDict()
         self._last_used: dict[int, datetime] = {}
         self._touched_ns = clock.monotonic_ns()
-        self._roll = Roll({}, {}, {})
+        self._known = _Known(Roll({}, {}, {}))
         self.refresh()
 
     @property
     def user_ids(self) -> frozenset[int]:
         """Everyone who can be let in."""
-        return frozenset(self._roll.users)
+        return frozenset(self._known.roll.users)
 
     def refresh(self) -> None:
         """Reads everyone again."""
         # From the look to the change, so that a slow reader cannot put older people over newer ones.
         with self._refreshing, self._store.read() as connection:
-            self._roll = people.roll(connection)
+            self._known = _Known(people.roll(connection))
 
     def close(self) -> None:
         """Writes down what is still in memory."""
@@ -184,7 +197,7 @@ class Auth:
 
     def is_password(self, user_id: int, password: str, address: str) -> bool:
         """Whether it is this user's password; throttled as a login is. Blocks."""
-        user = self._roll.users.get(user_id)
+        user = self._known.roll.users.get(user_id)
         if user is None:
             return False
         try:
@@ -204,7 +217,7 @@ class Auth:
         Returns the username, the password (given or generated) and the key, to be shown once; None where there are
         users already.
         """
-        if self._roll.users:
+        if self._known.roll.users:
             return None
         chosen = password or credentials.generate_password()
         password_hash = credentials.hash_password(chosen)
@@ -226,15 +239,25 @@ class Auth:
         return (FIRST_ADMIN, chosen, key) if made else None
 
     def _by_key(self, credential: str) -> Caller | None:
-        roll = self._roll
-        key = roll.keys.get(credentials.hash_key(credential))
-        if key is None:
-            return None
+        known = self._known
+        digest = credentials.hash_key(credential)
+        found = known.by_key.get(digest)
+        if found is None:
+            key = known.roll.keys.get(digest)
+            if key is None:
+                return None
+            found = known.by_key[digest] = self._caller(known.roll, key), key["expires_at"]
+        caller, expires_at = found
         now = self._clock.now()
-        if key["expires_at"] is not None and key["expires_at"] <= now:
+        if expires_at is not None and expires_at <= now:
             return None
+        assert caller.api_key_id is not None
+        self._used(caller.api_key_id, now)
+        return caller
+
+    @staticmethod
+    def _caller(roll: Roll, key: Mapping[str, Any]) -> Caller:
         user = roll.users[key["user_id"]]
-        self._used(key["id"], now)
         return Caller(
             user_id=user["id"],
             username=user["username"],
@@ -261,7 +284,7 @@ class Auth:
                 self._claims[digest] = claims
                 if len(self._claims) > TOKENS_REMEMBERED:
                     self._claims.popitem(last=False)
-        roll = self._roll
+        roll = self._known.roll
         user = roll.users.get(claims.user_id)
         if user is None or self._clock.now() >= claims.expires_at:
             return None

@@ -7,6 +7,7 @@ the metric row is. What goes out is the bytes that came wherever client and upst
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gemmapy.core.errors import InvalidRequest, UpstreamError, UpstreamLost, UpstreamTimeout
@@ -382,15 +383,16 @@ def _is_json(answer: Answer) -> bool:
 
 def _head(answer: Answer, content_type: str | None) -> RawHeaders:
     """The upstream's headers that go on to the client: all but those that belong to its own connection."""
-    named_by_connection = {name.strip().lower().encode() for name in (answer.header("connection") or "").split(",")}
-    headers = [
-        (name, value)
-        for name, value in answer.headers
-        if name not in _HOP_BY_HOP
-        and name not in named_by_connection
-        and not name.startswith((b"access-control-", b"x-gemmapy-"))
-        and not (content_type is not None and name == b"content-type")
-    ]
+    headers = [(name, value) for name, value in answer.headers if _goes_on(name)]
+    if any(name == b"connection" for name, _ in answer.headers):
+        named = {name.strip().lower().encode() for name in (answer.header("connection") or "").split(",")}
+        headers = [(name, value) for name, value in headers if name not in named]
     if content_type is not None:
+        headers = [(name, value) for name, value in headers if name != b"content-type"]
         headers.append((b"content-type", content_type.encode()))
     return headers
+
+
+@lru_cache(maxsize=256)
+def _goes_on(name: bytes) -> bool:
+    return name not in _HOP_BY_HOP and not name.startswith((b"access-control-", b"x-gemmapy-"))

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gemmapy.core.clock import Clock
+from gemmapy.core.delay import Delay
 from gemmapy.core.errors import Draining, GemmaPyError, InvalidRequest, LimitReached, Overloaded, StorageUnavailable
 from gemmapy.core.foreign import UNREADABLE
 from gemmapy.core.ids import RequestIds, id_text
@@ -27,7 +28,7 @@ from gemmapy.gateway.door import Door, Visit
 from gemmapy.gateway.entry import NOTHING_YET, Entry
 from gemmapy.gateway.flight import Flight
 from gemmapy.gateway.limits import Limits
-from gemmapy.gateway.record import CLIENT_LEFT, Record
+from gemmapy.gateway.record import CLIENT_LEFT, RECORD_TIMEOUT_S, Record
 from gemmapy.gateway.reply import RawHeaders, Reply
 from gemmapy.gateway.sharing import Sharing
 from gemmapy.gateway.tally import Tally
@@ -73,6 +74,7 @@ class Gateway:
         self.door = door
         self.limits = limits
         self.ids = RequestIds()
+        self.record_timeout = Delay(RECORD_TIMEOUT_S)
         self.running: set[asyncio.Task[None]] = set()
         self.draining = False
         self.ground: Callable[[Caller, Asked], Awaitable[Asked]] | None = None
@@ -138,7 +140,7 @@ class Gateway:
         """Lets it in, or writes down that it was refused."""
         taken = None
         try:
-            if is_limited:
+            if is_limited and not self.limits.leave_alone(caller):
                 taken = await self.limits.take(caller, asked)
             if asked.endpoint.is_grounded and self.ground is not None:
                 self.admission.check(caller, asked)
@@ -187,7 +189,7 @@ class _Request:
             caller=(intent.user_id, intent.end_user),
             weight=ticket.weight,
         )
-        self._record = Record(gateway.store, gateway.clock, ticket, self._course)
+        self._record = Record(gateway.store, gateway.clock, gateway.record_timeout, ticket, self._course)
         self._delivery = Delivery(gateway, ticket, self._course, self._record, reply)
         self._flight: Flight | None = None
 
@@ -215,6 +217,7 @@ class _Request:
         finally:
             self._client_left = True  # what is heard from here on is of no interest
             unwatch()
+            self._ticket.settle()
             if self._ticket.taken is not None:
                 self._ticket.taken.give_back(self._record.tokens)
 
@@ -227,7 +230,8 @@ class _Request:
 
     async def _answer(self) -> None:
         """From the cache, along with somebody who asked the same just now, or from an upstream."""
-        key = await self._gateway.sharing.key(self._ticket)
+        sharing = self._gateway.sharing
+        key = await sharing.key(self._ticket) if sharing.may_share(self._ticket.route.asked) else None
         if key is None:
             await self._ask()
             return
@@ -265,7 +269,7 @@ class _Request:
             course.leave(gateway.clock.monotonic_ns())
 
     def _begin(self) -> None:
-        if self._ticket.durable is None:
+        if not self._ticket.is_begun:
             self._gateway.admission.begin(self._ticket)
 
     async def _lead(self, key: bytes) -> None:
@@ -316,9 +320,9 @@ class _Request:
             return
         status = self._reply.status if self._reply.started else failure.status
         if isinstance(failure, StorageUnavailable):
-            if self._ticket.durable is not None:  # else it was never let in, and there is nowhere to write it down
+            if self._ticket.is_begun:  # else it was never let in, and there is nowhere to write it down
                 record.write_unwatched(status, failure.code, failure.message)
-        elif self._ticket.durable is not None or not isinstance(failure, LimitReached | Overloaded):
+        elif self._ticket.is_begun or not isinstance(failure, LimitReached | Overloaded):
             await record.write(status, failure.code, failure.message)
         elif isinstance(failure, LimitReached) and self._gateway.door.notes(self._ticket.intent.user_id):
             record.write_unwatched(status, failure.code, failure.message)  # and load that is shed is counted

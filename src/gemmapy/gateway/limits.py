@@ -216,9 +216,13 @@ class Limits:
         """Requests at once with a model, of all callers; a name without a tag is for all its tags."""
         self._is_idle = everyone.is_empty and not models
 
+    def leave_alone(self, caller: Caller) -> bool:
+        """Whether nothing can limit the caller, so that there is nothing to count."""
+        return self._is_idle and caller.allowance is None and caller.key_allowance is None
+
     async def take(self, caller: Caller, asked: Asked) -> Taken | None:
         """Counts a request; None where nothing limits it. Raises LimitReached."""
-        if self._is_idle and caller.allowance is None and caller.key_allowance is None:
+        if self.leave_alone(caller):
             return None
         claims = self.claims(caller, asked.model, asked.prompt_estimate)
         if not claims:

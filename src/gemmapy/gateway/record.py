@@ -7,9 +7,11 @@ was admitted and the model that answered.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from gemmapy.core.clock import Clock
+from gemmapy.core.delay import Delay
 from gemmapy.core.errors import StorageUnavailable
 from gemmapy.core.records import Intent, Outcome, Timings, Usage, speed_mtps
 from gemmapy.gateway.admission import Ticket
@@ -26,7 +28,8 @@ RECORD_TIMEOUT_S = 10
 class Record:
     """Of one request."""
 
-    def __init__(self, store: Store, clock: Clock, ticket: Ticket, course: Course) -> None:
+    def __init__(self, store: Store, clock: Clock, timeout: Delay, ticket: Ticket, course: Course) -> None:
+        self._timeout = timeout
         self._store = store
         self._clock = clock
         self._ticket = ticket
@@ -48,7 +51,7 @@ class Record:
 
         Raises StorageUnavailable where that takes too long; the row is still written, as soon as it can be.
         """
-        admitted = self._ticket.durable
+        admitted = self._ticket.settle()
         if admitted is not None and admitted.done():
             await admitted  # raises where the in-flight row was refused
         outcome = self._outcome(status, error_code, message)
@@ -57,7 +60,7 @@ class Record:
         if admitted is not None and not admitted.done():
             # Of an answer that is quick both are in the writer's queue, and may share a transaction.
             admitted.add_done_callback(lambda admitted: _refused(recorded, admitted))
-        timer = recorded.get_loop().call_later(RECORD_TIMEOUT_S, _late, recorded)
+        timer = self._timeout.after(lambda: _late(recorded))
         try:
             return await recorded, outcome
         finally:
@@ -67,7 +70,7 @@ class Record:
         """Writes the row, unless it is written, with nobody waiting for it."""
         if not self.is_written:
             self.is_written = True
-            admitted = self._ticket.durable is not None
+            admitted = self._ticket.settle() is not None
             self._store.finish_unwatched(self._outcome(status, error_code, message), admitted=admitted)
 
     def _outcome(self, status: int, error_code: str | None, message: str | None) -> Outcome:

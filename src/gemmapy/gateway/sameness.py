@@ -22,6 +22,13 @@ SHAPES_NOTHING = frozenset(("stream", "stream_options", "keep_alive", "use_cache
 _FORMAT = b"1"
 
 
+def concerns(asked: Asked, policy: Policy) -> bool:
+    """Whether the policy, or the request, lets the cache look at it at all."""
+    if policy == "off" or asked.use_cache is False:
+        return False
+    return asked.use_cache is not None or policy != "auto" or asked.endpoint.is_contract
+
+
 def question(asked: Asked, policy: Policy) -> dict[str, Any] | None:
     """The fields that shape the answer, where it may come from the cache or go there; else None.
 
@@ -29,9 +36,7 @@ def question(asked: Asked, policy: Policy) -> dict[str, Any] | None:
     the same question has the same answer: at temperature 0, with a seed, embeddings. Never: loading a model, images
     that the upstream fetches from the web. Raises InvalidRequest for a body that `/api/ollama/*` do not take.
     """
-    if policy == "off" or asked.use_cache is False:
-        return None
-    if asked.use_cache is None and policy == "auto" and not asked.endpoint.is_contract:
+    if not concerns(asked, policy):
         return None
     try:
         fields = plain_fields(asked.body) if asked.endpoint.is_contract else msgspec.json.decode(asked.body)

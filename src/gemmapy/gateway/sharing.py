@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gemmapy.gateway import sameness
 from gemmapy.gateway.admission import Ticket
+from gemmapy.gateway.asked import Asked
 from gemmapy.gateway.cache import AnswerCache
 from gemmapy.gateway.sameness import Policy
 from gemmapy.upstreams.catalogue import Catalogue
@@ -24,6 +25,10 @@ class Sharing:
         self.is_shared = is_shared
         """Whether one user's answers are given to others; by default everyone has their own."""
         self._catalogue = catalogue
+
+    def may_share(self, asked: Asked) -> bool:
+        """Whether a request has anything to do with the cache; nearly none of those that go on verbatim has."""
+        return sameness.concerns(asked, self.policy)
 
     async def key(self, ticket: Ticket) -> bytes | None:
         """The key of a request's answer; None where it is not to be shared.

@@ -236,7 +236,7 @@ class Tally:
         if bytes(said.error) not in _NOTHING:
             self._fail(said.error)
             return
-        for choice in said.choices:
+        for choice in said.choices if streamed or self._keep_text else ():
             piece = choice.delta or choice.message
             texts = (choice.text,)
             if piece is not None:
@@ -246,6 +246,7 @@ class Tally:
                     self._token(now_ns, *texts)
                 else:
                     self._keep(*texts)
+        for choice in said.choices:
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
         if said.usage is not None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gemmapy.core.errors import (
     Draining,

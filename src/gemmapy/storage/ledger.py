@@ -52,22 +52,25 @@ def write(
     bool beside an Outcome says whether its request has a row in `inflight` that must go. A request that is in both
     lists never touches `inflight`.
     """
+    # The driver's own cursor: of a lone request, a layer between would cost as much as what it does.
+    cursor: Any = connection.connection.cursor()
     over = {outcome.intent.request_id for outcome, _ in finished}
     begun = {intent.request_id for intent, _ in admitted}
     new = [_inflight_row(slot, intent) for intent, slot in admitted if intent.request_id not in over]
     if new:
-        connection.exec_driver_sql(_sql("admit"), new)
+        cursor.executemany(_sql("admit"), new)
     if not finished:
         return []
     gone = [(o.intent.request_id,) for o, was_admitted in finished if was_admitted and o.intent.request_id not in begun]
     if gone:
-        connection.exec_driver_sql(_sql("settle"), gone)
-    first = _next_metric_id(connection)
+        cursor.executemany(_sql("settle"), gone)
+    first = _next_metric_id(cursor)
     now = max(now, watermark.final_until(connection))  # the clock may have stepped back into what is final
     created_at = time_text(now)
-    connection.exec_driver_sql(
+    cursor.executemany(
         _sql("record"), [_metric_row(first + place, outcome, created_at) for place, (outcome, _) in enumerate(finished)]
     )
+    cursor.close()
     rollups.add(connection, writer, [outcome for outcome, _ in finished], now)
     return list(range(first, first + len(finished)))
 
@@ -75,37 +78,39 @@ def write(
 def write_past(connection: Connection, past: Sequence[tuple[Outcome, datetime]]) -> list[int]:
     """Writes requests that were over long ago, each with the moment that it was recorded at, in their order; returns
     their ids. The rollups know nothing of them: have them rebuilt in the same transaction."""
-    first = _next_metric_id(connection)
+    cursor: Any = connection.connection.cursor()
+    first = _next_metric_id(cursor)
+    cursor.close()
     rows = [_metric_row(first + place, outcome, time_text(at)) for place, (outcome, at) in enumerate(past)]
     connection.exec_driver_sql(_sql("record"), rows)
     return list(range(first, first + len(past)))
 
 
-def _next_metric_id(connection: Connection) -> int:
+def _next_metric_id(cursor: Any) -> int:
     """The id after the last one ever given, also to rows since deleted. The transaction holds the write lock."""
-    last = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'llm_metrics'").scalar()
-    return int(last or 0) + 1
+    row = cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = 'llm_metrics'").fetchone()
+    return 1 if row is None else int(row[0]) + 1
 
 
 def _inflight_row(writer: int, intent: Intent) -> tuple[Any, ...]:
-    values = {
-        "request_id": intent.request_id,
-        "writer": writer,
-        "user_id": intent.user_id,
-        "model": intent.model,
-        "endpoint": intent.endpoint,
-        "started_at": time_text(intent.started_at),
-        "stream": intent.stream,
-        "api_key_id": intent.api_key_id,
-        "project_id": intent.project_id,
-        "end_user": intent.end_user,
-        "client_request_id": intent.client_request_id,
-        "upstream": intent.upstream,
-        "price_id": intent.price_id,
-        "prompt_estimate": intent.prompt_estimate,
-        "requested_model": intent.requested_model,
-    }
-    return tuple(values[name] for name in _INFLIGHT_COLUMNS)
+    """In the order of `_INFLIGHT_COLUMNS`, which a test holds it to."""
+    return (
+        intent.request_id,
+        writer,
+        intent.user_id,
+        intent.model,
+        intent.endpoint,
+        time_text(intent.started_at),
+        intent.stream,
+        intent.api_key_id,
+        intent.project_id,
+        intent.end_user,
+        intent.client_request_id,
+        intent.upstream,
+        intent.price_id,
+        intent.prompt_estimate,
+        intent.requested_model,
+    )
 
 
 def _metric_row(metric_id: int, outcome: Outcome, created_at: str) -> tuple[Any, ...]:

@@ -172,9 +172,13 @@ class Store:
         return future
 
     def finish(self, outcome: Outcome, *, admitted: bool) -> asyncio.Future[int]:
-        """Begins to write a metric row in place of the in-flight one; resolves to its id once it is on disk."""
+        """Begins to write a metric row in place of the in-flight one; resolves to its id once it is on disk.
+
+        Of a request that was not `admitted` it raises StorageUnavailable at once where nothing can be written now; the
+        row is written when it can be.
+        """
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._writer.submit(Finish(outcome, admitted, future))
+        self._writer.submit(Finish(outcome, admitted, future, is_new=not admitted))
         return future
 
     def finish_unwatched(self, outcome: Outcome, *, admitted: bool) -> None:

@@ -39,8 +39,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def time_text(moment: datetime) -> str:
     """An aware time as SQLite holds it, in UTC: `2026-11-23 14:00:00.123`. Sorts as text; its functions read it."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d}"
+    return moment.astimezone(UTC).isoformat(" ", "milliseconds")[:23]
 
 
 def millis(moment: datetime) -> int:

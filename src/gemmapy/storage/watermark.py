@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 from gemmapy.core.errors import Conflict
 from gemmapy.core.periods import Window
 from gemmapy.metrics.windows import DAY_S
+from gemmapy.storage.engine import scan
 from gemmapy.storage.tables import llm_metrics, retired_days
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ _FINAL = "SELECT (SELECT max(day) FROM retired_days), (SELECT max(month) FROM cl
 def final_until(connection: Connection) -> datetime:
     """The moment before which nothing can be recorded any more: the end of the last day that has retired and of the
     last month that was closed. A clock that has stepped back may be before it."""
-    day, month = connection.exec_driver_sql(_FINAL).one()
+    day, month = next(scan(connection, _FINAL))
     retired = BEGINNING if day is None else datetime.fromtimestamp(day + DAY_S, UTC)
     closed = BEGINNING
     if month is not None:

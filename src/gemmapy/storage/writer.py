@@ -1,9 +1,10 @@
 """Group commit: one thread owns the write connection and commits whatever has gathered as soon as it is idle.
 
 Called by `Store`. There is no timer: while one batch is being synced to disk the next one gathers, so a lone request
-waits for one commit and a thousand at once share a few. A future resolves only after its batch is on disk. Work that
-cannot be written now (disk full, database locked) is kept and tried again, in order; nothing accepted is dropped. At
-most `max_waiting` admissions and calls wait; past that, and while the disk refuses, new ones are turned away.
+waits for one commit and a thousand at once share a few; what an event loop hands over in one turn is one batch. A
+future resolves only after its batch is on disk. Work that cannot be written now (disk full, database locked) is kept
+and tried again, in order; nothing accepted is dropped. At most `max_waiting` admissions and calls wait; past that, and
+while the disk refuses, new ones are turned away.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import sqlite3
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
@@ -81,13 +84,15 @@ class Admit:
 class Finish:
     """Write a metric row; `admitted` where an in-flight row has to go. Resolves to the metric id.
 
-    `again`: it may have been written already.
+    `again`: it may have been written already. `is_new`: the books have not heard of its request before, so whoever
+    waits for it is told at once where it cannot be written now, as an admission is; it is written all the same.
     """
 
     outcome: Outcome
     admitted: bool
     future: AnyFuture | None
     again: bool = False
+    is_new: bool = False
 
 
 @dataclass(slots=True)
@@ -121,6 +126,9 @@ class NoTurn(Exception):
 
 Work: TypeAlias = Admit | Finish | Record | Call
 _PROBE = Call(ledger.write_nothing, None)
+_TROUBLE = (OperationalError, sqlite3.OperationalError)
+"""Locked, full or gone. The second where the driver's own cursor was used."""
+_REFUSED = (IntegrityError, sqlite3.IntegrityError)
 
 
 @dataclass(slots=True)
@@ -181,7 +189,11 @@ class Writer:
         self._slot = slot
         self._clock = clock
         self._max_waiting = max_waiting
-        self._queue: queue.SimpleQueue[Work | Loan | None] = queue.SimpleQueue()
+        self._inbox: deque[Work | Loan | None] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Rung after something was put into the inbox."""
+        self._ringer: asyncio.AbstractEventLoop | None = None
+        """The event loop that rings at the end of its turn."""
         self._unfinished: list[Work] = []
         self._give_up_at: int | None = None
         self._trouble: str | None = None
@@ -197,7 +209,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How much work has not been committed yet, about."""
-        return self._queue.qsize() + len(self._unfinished)
+        return len(self._inbox) + len(self._unfinished)
 
     def submit(self, work: Work | Loan) -> None:
         """Queues work; never blocks. Raises StorageUnavailable for new work where the books cannot take it.
@@ -207,16 +219,37 @@ class Writer:
         if not isinstance(work, Loan) and not _has_happened(work):
             if self._trouble is not None:
                 raise StorageUnavailable(f"The gateway cannot write its records: {self._trouble}.", retry_after_s=1)
-            if self._queue.qsize() >= self._max_waiting:
+            if len(self._inbox) >= self._max_waiting:
                 raise StorageUnavailable("Too many records are waiting to be written.", retry_after_s=1)
         if self._give_up_at is not None:
             raise StorageUnavailable("The gateway's books are closed.")
-        self._queue.put(work)
+        self._inbox.append(work)
+        if not isinstance(work, Admit | Finish) or isinstance(work.future, Future):
+            self._bell.put(None)  # somebody waits for it, and nothing else happens here meanwhile
+        else:
+            self._ring_later()
+
+    def _ring_later(self) -> None:
+        """Wakes the thread when the event loop's turn is over: it would take the interpreter at the first work, and
+        commit that alone."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._bell.put(None)
+            return
+        if self._ringer is not loop:
+            self._ringer = loop
+            loop.call_soon(self._turn_is_over)
+
+    def _turn_is_over(self) -> None:
+        self._ringer = None
+        self._bell.put(None)
 
     def close(self, timeout_s: float = 30) -> bool:
         """Writes what is queued and ends the thread; False where something could not be written in time."""
         self._give_up_at = self._clock.monotonic_ns() + int(timeout_s * 1e9)
-        self._queue.put(None)
+        self._inbox.append(None)
+        self._bell.put(None)
         self._thread.join(timeout_s + 5)
         return not self._thread.is_alive() and not self._unfinished
 
@@ -235,11 +268,11 @@ class Writer:
                     self._trouble = None
                     results.tell()
                     batch = []
-                except (OperationalError, NoTurn) as error:
+                except (*_TROUBLE, NoTurn) as error:
                     # Locked, full or gone: the whole batch was rolled back. Keep what must be kept, say so, try again.
                     connection = _discard(connection)
                     # What has come meanwhile would wait for as long as this takes: it hears of it at once, too.
-                    more, late_loans, is_end = self._come()
+                    more, late_loans, is_end = self._take(sys.maxsize)
                     batch, loans, last = batch + more, loans + late_loans, last or is_end
                     # With nothing to keep, tries what changes nothing: nobody else could find out that it works again.
                     batch = self._refuse_new(batch, error) or ([] if self._give_up_at is not None else [_PROBE])
@@ -264,32 +297,25 @@ class Writer:
 
     def _gather(self) -> tuple[list[Work], list[Loan], bool]:
         """Waits for work and takes all that is there, up to MAX_BATCH rows; the bool says that it was the last."""
-        return self._beside(self._queue.get(), MAX_BATCH)
+        while not self._inbox:
+            self._bell.get()
+        return self._take(MAX_BATCH)
 
-    def _come(self) -> tuple[list[Work], list[Loan], bool]:
-        """The same of all that is there already."""
-        try:
-            return self._beside(self._queue.get_nowait(), sys.maxsize)
-        except queue.Empty:
-            return [], [], False
-
-    def _beside(self, work: Work | Loan | None, most_rows: int) -> tuple[list[Work], list[Loan], bool]:
+    def _take(self, most_rows: int) -> tuple[list[Work], list[Loan], bool]:
+        """The same of what is there already."""
         batch: list[Work] = []
         loans: list[Loan] = []
         rows = 0
-        while work is not None:
+        while self._inbox and rows < most_rows:
+            work = self._inbox.popleft()
+            if work is None:
+                return batch, loans, True
             if isinstance(work, Loan):
                 loans.append(work)
-            else:
-                batch.append(work)
-                rows += len(work.outcomes) if isinstance(work, Record) else 1
-            if rows >= most_rows:
-                return batch, loans, False
-            try:
-                work = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, loans, False
-        return batch, loans, True
+                continue
+            batch.append(work)
+            rows += len(work.outcomes) if isinstance(work, Record) else 1
+        return batch, loans, False
 
     def _commit(self, connection: Connection, batch: Sequence[Work]) -> _Results:
         results = _Results()
@@ -325,7 +351,7 @@ class Writer:
         try:
             with connection.begin_nested():
                 value = call.function(connection)
-        except OperationalError:
+        except _TROUBLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live
             if future is None:
@@ -337,7 +363,7 @@ class Writer:
                 results.values.append((future, value))
 
     def _refuse_new(self, batch: list[Work], error: Exception) -> list[Work]:
-        """Tells admissions and calls that they failed, keeps what must be written whatever happens."""
+        """Tells who waits for what is new that it failed, and keeps what must be written whatever happens."""
         reason = _reason(error)
         if self._trouble is None:
             _log.error("records cannot be written; trying again until they can", reason=reason, waiting=len(batch))
@@ -347,18 +373,19 @@ class Writer:
         for work in batch:
             if _has_happened(work):
                 kept.append(work)
-            elif work is _PROBE:
-                continue
-            elif work.future is not None and not work.future.cancelled():
+                if not (isinstance(work, Finish) and work.is_new):
+                    continue
+            if work is not _PROBE and work.future is not None and not work.future.cancelled():
                 message = f"The gateway cannot write its records: {reason}."
                 refused.errors.append((work.future, StorageUnavailable(message, retry_after_s=1)))
+                work.future = None
         refused.tell()
         return kept
 
     def _one_by_one(self, batch: list[Work], error: Exception) -> list[Work]:
         """Writes each by itself; returns what is left where the database stops taking any."""
         place = 0
-        with contextlib.suppress(OperationalError), self._engine.connect() as connection:
+        with contextlib.suppress(*_TROUBLE), self._engine.connect() as connection:
             for work in batch:
                 self._one(connection, work, error if len(batch) == 1 else None)
                 place += 1
@@ -369,7 +396,7 @@ class Writer:
         if error is None:
             try:
                 return self._commit(connection, [work]).tell()
-            except OperationalError:
+            except _TROUBLE:
                 raise
             except Exception as refusal:  # noqa: BLE001 - as above
                 error = refusal
@@ -379,7 +406,7 @@ class Writer:
         """A record that the database will not take. If it is there already, an earlier try got through after all."""
         results = _Results()
         future = work.future
-        if isinstance(work, Finish | Record) and isinstance(error, IntegrityError):
+        if isinstance(work, Finish | Record) and isinstance(error, _REFUSED):
             outcomes = [work.outcome] if isinstance(work, Finish) else work.outcomes
             with connection.begin():
                 ids = [ledger.metric_id_of(connection, outcome.intent.request_id) for outcome in outcomes]
@@ -410,7 +437,7 @@ class Writer:
         )
         try:
             self._commit(connection, [Finish(outcome, work.admitted, None)])
-        except OperationalError:
+        except _TROUBLE:
             raise
         except Exception:  # noqa: BLE001 - it is logged; the in-flight row stays, and the next start records that
             _log.error("a record was refused even without its figures", reason=reason)

@@ -67,6 +67,11 @@ class Upstream:
         key = self.embedded.api_key if self.embedded is not None else self.api_key
         return [("Authorization", f"Bearer {key}")] if key else []
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether `ready` may have to wait, as for a model that is still loading."""
+        return self.embedded is not None
+
     async def ready(self, timeout_s: float) -> None:
         """Waits until an embedded model is loaded. Raises UpstreamUnreachable where it cannot run."""
         if self.embedded is not None:

@@ -148,7 +148,7 @@ class _Worker(wire.Line):
             case wire.Begun(number, intent, again):
                 self._hand_in(Admit(intent, Receipt(self, number), self._slot, again), number)
             case wire.Ended(number, outcome, admitted, again):
-                self._hand_in(Finish(outcome, admitted, Receipt(self, number), again), number)
+                self._hand_in(Finish(outcome, admitted, Receipt(self, number), again, is_new=not admitted), number)
             case wire.Borrow(number):
                 self._lend(number)
             case wire.Back(number):

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import create_engine, inspect, select
+from sqlalchemy import Connection, create_engine, inspect, select
 from tests.support.clock import FixedClock
 
 from gemmapy.core.errors import ConfigurationError, InvalidRequest, StorageUnavailable
@@ -220,13 +220,16 @@ async def test_while_the_database_is_locked_nothing_new_is_taken_and_nothing_fin
     store: Store, clock: FixedClock, locked: sqlite3.Connection
 ) -> None:
     refused = store.admit(intent(clock))
-    finished = store.finish(outcome(clock), admitted=False)
-    while store._writer._queue.qsize():  # noqa: ASYNC110 - the writer has no event for it
+    finished = store.finish(outcome(clock), admitted=True)
+    new = store.finish(outcome(clock), admitted=False)
+    while store._writer._inbox:  # noqa: ASYNC110 - the writer has no event for it
         await asyncio.sleep(0.001)
     with pytest.raises(StorageUnavailable, match="locked"):  # while the writer still tries, and knows of no trouble
         await asyncio.wait_for(store.admit(intent(clock)), 8)
     with pytest.raises(StorageUnavailable, match="locked"):
         await refused
+    with pytest.raises(StorageUnavailable, match="locked"):
+        await new  # whose row is written all the same
     assert "locked" in (store.trouble or "")
     with pytest.raises(StorageUnavailable):
         store.admit(intent(clock))
@@ -234,7 +237,30 @@ async def test_while_the_database_is_locked_nothing_new_is_taken_and_nothing_fin
     locked.execute("ROLLBACK")
     assert await asyncio.wait_for(finished, 10) == 1
     assert store.trouble is None
-    assert (count(store, "inflight"), count(store, "llm_metrics")) == (0, 1)
+    assert (count(store, "inflight"), count(store, "llm_metrics")) == (0, 2)
+
+
+async def test_an_in_flight_row_says_everything_of_its_request(store: Store, clock: FixedClock) -> None:
+    who = {"api_key_id": 31, "project_id": 32, "end_user": "eve", "client_request_id": "client-1"}
+    how = {"stream": True, "upstream": "ollama", "price_id": 7, "prompt_estimate": 9, "requested_model": "llama"}
+    of = Intent(IDS.new(), 1, "llama3", "/api/chat", clock.now(), **who, **how)  # pyright: ignore[reportArgumentType]
+    await store.admit(of)
+    with store.read() as connection:
+        (left,) = ledger.interrupted(connection, [store.slot])
+    assert left.intent == of
+
+
+async def test_what_one_turn_of_the_event_loop_hands_over_is_one_batch(store: Store, clock: FixedClock) -> None:
+    written: list[int] = []
+    commit = store._writer._commit  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+
+    def counting(connection: Connection, batch: Sequence[object]) -> object:
+        written.append(len(batch))
+        return commit(connection, batch)  # pyright: ignore[reportUnknownVariableType]
+
+    store._writer._commit = counting  # pyright: ignore[reportAttributeAccessIssue]
+    await asyncio.gather(*(store.finish(outcome(clock), admitted=False) for _ in range(50)))
+    assert written == [50]
 
 
 def test_what_a_dead_writer_left_is_recorded_as_interrupted_once(
