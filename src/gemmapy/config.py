@@ -11,18 +11,12 @@ import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
 from gemmapy.core.errors import ConfigurationError
 
@@ -103,17 +97,17 @@ class UpstreamSettings(BaseModel):
         return (self.url or OLLAMA_URL).rstrip("/")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting; docs/configuration.md is tested to name each of them."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Path("data")
     """The folder that holds everything: database, secret, backups."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for every network."""
     port: int = Field(default=5000, ge=0, le=65535)
-    upstreams: Annotated[tuple[UpstreamSettings, ...], NoDecode] = ()
+    upstreams: tuple[UpstreamSettings, ...] = ()
     """In the order in which a model is looked for. None: Ollama if it answers, else the embedded model."""
     admin_password: SecretStr | None = None
     """The first admin's password, used at the first start only; generated and printed where it is not given."""
@@ -121,15 +115,15 @@ class Settings(BaseSettings):
     """Signs login tokens, at least 32 characters; generated and kept in the data folder where it is not given."""
     base_path: str = ""
     """The path under which a proxy serves the gateway, as in `/llm`."""
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks whose `X-Forwarded-*` headers are believed."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: tuple[str, ...] = ()
     """Web pages' origins that may call the API from a browser."""
     max_body_mb: float = Field(default=64, gt=0, le=4096)
     """The largest body of an LLM request."""
-    compare_models: Annotated[tuple[str, ...], NoDecode] = COMPARED
+    compare_models: tuple[str, ...] = COMPARED
     """Hosted models, `PROVIDER/MODEL`, whose prices requests are compared with; empty: with none."""
     connect_timeout_s: float = Field(default=5, gt=0)
     first_byte_timeout_s: float = Field(default=600, gt=0)
@@ -174,7 +168,7 @@ class Settings(BaseSettings):
     """After so long since a request came, no other attempt begins."""
     retry_timeouts: bool = False
     """Whether another attempt follows a time-out, after which the engine may still be at work."""
-    fallbacks: Annotated[dict[str, tuple[str, ...]], NoDecode] = Field(default_factory=dict[str, tuple[str, ...]])
+    fallbacks: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
     """By model, those that take its place where nobody can serve it, in this order."""
     places: int | None = Field(default=None, ge=0)
     """How many requests an upstream is asked at once, where it has no number of its own; 0: any. None: the embedded
@@ -190,7 +184,7 @@ class Settings(BaseSettings):
     """Requests of each user at once with any one model."""
     limit_requests_per_minute: int = Field(default=0, ge=0)
     limit_tokens_per_minute: int = Field(default=0, ge=0)
-    limit_models: Annotated[dict[str, int], NoDecode] = Field(default_factory=dict[str, int])
+    limit_models: dict[str, int] = Field(default_factory=dict[str, int])
     """Requests at once with a model, of all users together."""
     max_requests: int = Field(default=5_000, ge=1)
     """LLM requests inside the gateway at once, waiting ones included; more are turned away."""
@@ -211,14 +205,17 @@ class Settings(BaseSettings):
         path = config or (Path(os.environ["GEMMAPY_CONFIG"]) if os.environ.get("GEMMAPY_CONFIG") else None)
         if path is not None and not path.is_file():
             raise ConfigurationError(f"There is no configuration file {path}.")
-        _refuse_unknown_variables()
-        loader = _loader(path or Path(CONFIG_NAME))
+        return cls.of(_of_file(path or Path(CONFIG_NAME)), of_environment(), given)
+
+    @classmethod
+    def of(cls, *sources: Mapping[str, Any]) -> Settings:
+        """Put together from sources, each of which wins over those before it; a None says nothing. Raises
+        ConfigurationError."""
+        said = {name: value for source in sources for name, value in source.items() if value is not None}
         try:
-            return loader(**{name: value for name, value in given.items() if value is not None})
+            return cls(**said)
         except ValidationError as error:
             raise ConfigurationError(_in_words(error)) from None
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(f"{path or CONFIG_NAME} is not valid TOML: {error}.") from None
 
     @field_validator("upstreams", mode="before")
     @classmethod
@@ -354,32 +351,27 @@ def parse_fallbacks(text: str) -> dict[str, tuple[str, ...]]:
     return chains
 
 
-def _loader(path: Path) -> type[Settings]:
-    """`Settings` that also read this file: a class of its own, since the path belongs to the class."""
-
-    class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
-
-    Loaded.__name__ = Loaded.__qualname__ = "Settings"
-    return Loaded
+def _of_file(path: Path) -> dict[str, Any]:
+    """What the configuration file says; nothing where there is none. Raises ConfigurationError."""
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}.") from None
 
 
-def _refuse_unknown_variables() -> None:
-    """A misspelt GEMMAPY_* variable would be ignored in silence; it is an error."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {"GEMMAPY_CONFIG"}
+def of_environment() -> dict[str, str]:
+    """What `GEMMAPY_*` say; an empty one says nothing. A misspelt one would be ignored in silence, so it is an error.
+
+    Raises ConfigurationError.
+    """
+    variables = {PREFIX + name.upper(): name for name in Settings.model_fields}
     for name in os.environ:
-        if name.startswith(PREFIX) and name not in known and not _UPSTREAM_KEY.fullmatch(name):
-            near = difflib.get_close_matches(name, known, 1)
+        if name.startswith(PREFIX) and name not in {*variables, "GEMMAPY_CONFIG"} and not _UPSTREAM_KEY.fullmatch(name):
+            near = difflib.get_close_matches(name, variables, 1)
             raise ConfigurationError(f"{name} is not a setting." + (f" Do you mean {near[0]}?" if near else ""))
+    return {name: os.environ[variable] for variable, name in variables.items() if os.environ.get(variable)}
 
 
 def _in_words(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gemmapy.config import Settings
+from gemmapy.config import Settings, of_environment
 from gemmapy.core.errors import ConfigurationError
 
 
@@ -35,9 +35,8 @@ def demo(
     if not serve and data is None:
         raise ConfigurationError("--no-serve needs --data: else nothing would be left.")
     # The command line and the environment, and not gemmapy.toml: a demo is nobody's gateway.
-    given = {"host": host, "port": port}
     with run.scratch(data) as folder:
-        chosen = Settings(data=folder, **{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+        chosen = Settings.of(of_environment(), {"data": folder, "host": host, "port": port})
         filled, took_s = run.fill(folder, requests)
         print(f"{filled.requests:,} requests of 90 days, made up and written in {took_s:.1f} s: {folder}")
         if not serve:
