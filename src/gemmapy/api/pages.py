@@ -1,8 +1,8 @@
 """The page's delivery: `web/index.html` at `/`, its files under `/web/<hash>/`, and the reference at `/docs`.
 
-The files are read into memory, so nothing outside of them can be asked for. One hash over all of them stands in their
-addresses, so that browsers may keep them for ever and never mix two releases; `index.html` names it, and is asked for
-anew each time. Whoever edits the files sees it at the next reload.
+The files are read into memory at the first request for one, so nothing outside of them can be asked for. One hash over
+all of them stands in their addresses, so that browsers may keep them for ever and never mix two releases; `index.html`
+names it, and is asked for anew each time. Whoever edits the files sees it at the next reload.
 """
 
 from __future__ import annotations
@@ -89,7 +89,13 @@ class Pages:
     def __init__(self, base_path: str, folder: Path = FOLDER) -> None:
         self._base_path = base_path
         self._folder = folder
-        self._site = _read(folder, _signature(folder))
+        self._known: Site | None = None
+
+    @property
+    def _site(self) -> Site:
+        if self._known is None:  # 2 MiB, which a gateway that nobody looks at does not need
+            self._known = _read(self._folder, _signature(self._folder))
+        return self._known
 
     @property
     def prefix(self) -> str:
@@ -116,7 +122,7 @@ class Pages:
         """The page, with the address of its files; read again where somebody has changed them."""
         signature = _signature(self._folder)
         if signature != self._site.signature:
-            self._site = _read(self._folder, signature)
+            self._known = _read(self._folder, signature)
         return self._site.files[INDEX].data.replace(_PLACEHOLDER, self.prefix.encode())
 
     async def _page(self, scope: Scope, send: Send, html: bytes, policy: str) -> None:
