@@ -17,17 +17,17 @@ LATER = {
     "mako": "upgrades",
     "numpy": "vectors",
     "pypdf": "documents",
+    "rich": "help",
     "sqlalchemy.orm": "nothing",
     "starlette.requests": "what api/later.py builds",
-    "typer.rich_utils": "help",
     "usearch": "vectors",
     "xllamacpp": "the embedded model's process",
 }
 """And what it is for."""
 START = """
 import functools, json, os, signal, sys
-from gemmapy import serving
 from gemmapy.cli.main import main
+from gemmapy import serving
 
 def ready(port):
     print(json.dumps([*sys.modules]), flush=True)

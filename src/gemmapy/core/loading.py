@@ -7,6 +7,7 @@ again while they become more, would take a fifth of a start.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -25,3 +26,19 @@ def loading() -> Generator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def without(package: str) -> Generator[None]:
+    """For the time of an import, whatever is imported finds `package` not to be installed.
+
+    For what others load in case one has a use for it. Changes nothing where it has been loaded.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # pyright: ignore[reportArgumentType] - what Python has for this; its type leaves it out
+    try:
+        yield
+    finally:
+        del sys.modules[package]
