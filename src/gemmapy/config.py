@@ -140,6 +140,9 @@ class Settings(BaseModel):
     """Open client connections; more are turned away."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that answer requests. With more than one, a process of its own keeps the books for all."""
+    hang_timeout_s: float = Field(default=5, ge=0)
+    """Of several processes, one that could have answered its supervisor for so long and has not is killed and started
+    again. 0: none is."""
     model_threads: int | None = Field(default=None, ge=1)
     """The embedded model's threads; by default the machine's cores less one."""
     model_slots: int = Field(default=4, ge=1, le=64)

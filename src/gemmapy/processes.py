@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from gemmapy.workers import link
 from gemmapy.workers.keeper import Keeper
 from gemmapy.workers.link import Link
 from gemmapy.workers.place import Place
+from gemmapy.workers.pulse import beat_s, beating
 from gemmapy.workers.supervisor import Process, Report, Supervisor
 
 SOCKETS = "processes"
@@ -67,14 +68,14 @@ def serve_many(settings: Settings, on_ready: Callable[[int], None]) -> None:
             for one in listening:
                 one.close()
             with Store.open(data_dir) as store:
-                uvloop.run(_keep(chosen, store, books, port, report))
+                uvloop.run(_heard(report, settings, _keep(chosen, store, books, port, report)))
 
         def work(number: int, report: Report) -> None:
             books.close()
             for place, one in enumerate(listening):
                 if place != number:
                     one.close()
-            uvloop.run(_work(chosen, data_dir, path, listening[number], report))
+            uvloop.run(_heard(report, settings, _work(chosen, data_dir, path, listening[number], report)))
 
         def let_go() -> None:
             for one in listening:
@@ -89,11 +90,19 @@ def serve_many(settings: Settings, on_ready: Callable[[int], None]) -> None:
                 for number in range(settings.workers)
             ],
             drain_timeout_s=settings.drain_timeout_s,
+            hang_timeout_s=settings.hang_timeout_s,
             keeper_is_ready=keeper_is_ready,
             all_are_ready=all_are_ready,
             let_go=let_go,
         ).run()
     _log.info("stopped")
+
+
+async def _heard(report: Report, settings: Settings, life: Coroutine[Any, Any, None]) -> None:
+    """Runs a process's life, of which the supervisor hears that it goes on, and that it ends."""
+    async with beating(report.beat, beat_s(settings.hang_timeout_s)):
+        await life
+    report.leaves()
 
 
 async def _keep(settings: Settings, store: Store, books: socket.socket, port: int, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""Where a gateway can be told to kill itself: every step of a request, of the start, and of work on the books.
+"""Where a gateway can be told to kill itself or to hang: every step of a request, of the start, of work on the books.
 
 A step is a function of the gateway, by its place, and before or after its call. `arm` replaces that function in this
 process, which is why production code knows nothing of it; where one is renamed, `arm` fails and so does the test.
@@ -12,6 +12,7 @@ import importlib
 import inspect
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -121,9 +122,9 @@ HANDED: dict[str, Step] = {
 STEPS = REQUEST | START | FIRST_START | UPGRADE | WORK | HANDED
 
 
-def arm(step_name: str, hit: int) -> None:
-    """From here on this process ends by SIGKILL when it comes to the step for the `hit`th time; of it and those that it
-    forks, whichever does so first, and no other."""
+def arm(step_name: str, hit: int, hang_s: float | None = None) -> None:
+    """From here on this process ends by SIGKILL when it comes to the step for the `hit`th time, or computes for so long
+    and goes on; of it and those that it forks, whichever does so first, and no other."""
     step = STEPS[step_name]
     last_word, writing = os.pipe()
     os.write(writing, b"x")
@@ -141,7 +142,9 @@ def arm(step_name: str, hit: int) -> None:
         if not left:
             with contextlib.suppress(BlockingIOError):
                 os.read(last_word, 1)
-                os.kill(os.getpid(), signal.SIGKILL)
+                if hang_s is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                compute(hang_s or 0)
 
     if inspect.iscoroutinefunction(function):
 
@@ -167,3 +170,10 @@ def arm(step_name: str, hit: int) -> None:
         return result
 
     setattr(owner, name, called)
+
+
+def compute(seconds: float) -> None:
+    """Does nothing, without a pause."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        pass

@@ -81,11 +81,11 @@ class Gateway:
         """The first admin's, from what the first start printed."""
         return re.findall(r"gp-[\w-]{43}", self.log.read_text())[0]
 
-    def start(self, at: str | None = None, hit: int = 1) -> int | None:
-        """Starts it, to kill itself at a step where one is given. None once it serves; else the status it ended with
-        before."""
+    def start(self, at: str | None = None, hit: int = 1, hang_s: float | None = None) -> int | None:
+        """Starts it, to kill itself at a step where one is given, or to hang there for so long. None once it serves;
+        else the status it ended with before."""
         began = time.monotonic()
-        self.pid = self._launcher.order(start=self._settings, log=str(self.log), at=at, hit=hit)["pid"]
+        self.pid = self._launcher.order(start=self._settings, log=str(self.log), at=at, hit=hit, hang_s=hang_s)["pid"]
         self.on_pid()
         answer = self._launcher.answer()
         self.start_s = time.monotonic() - began

@@ -2,10 +2,12 @@
 
 A start by `gemmapy serve` is a second of imports, which two hundred kills have no time for. What is forked calls the
 same `gemmapy.serving.serve`, on a real port with its signals and files, and dies as any process does. Before it serves
-it may be told at which step of the hot path to kill itself (`failpoints.py`), so that production code needs no hook.
+it may be told at which step to kill itself, or to hang for how long (`failpoints.py`), so that production code needs no
+hook.
 
 `python -m tests.crash.launcher` reads JSON lines and answers with JSON lines, one after the other:
-`{"start": {environment}, "at": step, "hit": n}` with `{"pid": n}` and then `{"port": n}` or `{"status": code}`;
+`{"start": {environment}, "at": step, "hit": n, "hang_s": s}` with `{"pid": n}` and then `{"port": n}` or
+`{"status": code}`;
 `{"job": name, "data": folder, "at": step, "hit": n}` with `{"pid": n}`; `{"wait": pid}` with `{"status": code}`.
 A status is an exit code, or less than zero the signal that ended it; null where nothing has after `WAIT_S`.
 """
@@ -74,7 +76,7 @@ def fork(order: dict[str, Any], work: Callable[[], None]) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         if order.get("at"):
-            failpoints.arm(order["at"], order.get("hit", 1))
+            failpoints.arm(order["at"], order.get("hit", 1), order.get("hang_s"))
         work()
         status = 0
     except BaseException:  # noqa: BLE001 - a child must never go on as its parent

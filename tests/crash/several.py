@@ -1,10 +1,10 @@
-"""A campaign against a gateway of several processes: a worker, the keeper or all of them killed under load, and each
-time the books held against what clients saw.
+"""A campaign against a gateway of several processes: a worker, the keeper or all of them killed under load, or some of
+them stopped, and each time the books held against what clients saw.
 
-Beside what a gateway of one process promises (`campaign.py`): who was killed is back by itself, and meanwhile the other
-workers end what they have begun and refuse nothing but for want of a keeper; what the dead one had in flight is
-recorded, and what it held of queues and limits is free again; what is written besides requests is there once it was
-said to be, and is not where it was refused.
+Beside what a gateway of one process promises (`campaign.py`): who was killed or stopped is replaced by itself, and
+meanwhile the other workers end what they have begun and refuse nothing but for want of a keeper; what the dead one had
+in flight is recorded, and what it held of queues and limits is free again; what is written besides requests is there
+once it was said to be, and is not where it was refused.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ SOME = (
     "worker, and the next as it begins",
     "keeper, and the next as it begins",
 )
+STOPPED = ("worker, stopped", "keeper, stopped")
 ALL = ("supervisor", "each by itself", "supervisor, and started again at once")
 IN_START = "supervisor, as it begins"
 ERRORS = ("interrupted", "storage_unavailable")
 PATIENCE_S = 20.0
-HOLDING = {"GEMMAPY_PLACES": "6", "GEMMAPY_LIMIT_CONCURRENT": "100"}
+SETTINGS = {"GEMMAPY_PLACES": "6", "GEMMAPY_LIMIT_CONCURRENT": "100", "GEMMAPY_HANG_TIMEOUT_S": "1"}
 """Fewer places than clients, so that some wait; a limit that nobody reaches, so that somebody counts."""
 
 
@@ -70,6 +71,8 @@ class Result:
     """How long each start of all took."""
     replaced_s: list[float] = field(default_factory=list[float])
     """How long after each death all served again, without the pauses that one has to make which dies again soon."""
+    found_s: list[float] = field(default_factory=list[float])
+    """The same of those that were stopped, which have to be found out first."""
 
     @property
     def kills(self) -> int:
@@ -98,55 +101,56 @@ class Several:
         if chance.random() < 0.08:
             self.kill_in_start()
         step = chance.choice([*HANDED, *REQUEST]) if chance.random() < 0.5 else None
-        if not self._start(step):
+        if not self.start(step):
             return  # a step that the recovery of what was left has, too
         if step is not None:
             self.kill_at(step)
         for _ in range(chance.randrange(4)):
-            self.kill(chance.choice(SOME))
+            self.kill(chance.choice(SOME if chance.random() < 0.85 else STOPPED))
         self.kill_all(chance.choice(ALL))
 
     def kill_at(self, step: str) -> None:
-        """Lets clients ask until the one process that comes to the step has killed itself."""
-        self._go()
-        self._until(lambda: len(self._deaths()) > self._told_before, f"nobody came to {step!r}")
-        self._wait_for_all(set(), time.monotonic(), self._told_before)
-        self._pause()
+        """Lets clients ask until the one process that comes to the step has killed itself, or was because it hung."""
+        self.go()
+        self._until(lambda: len(self.deaths()) > self._told_before, f"nobody came to {step!r}")
+        self._wait_for_all(set(), time.monotonic(), self._told_before, self.result.replaced_s)
+        self.pause()
         self._note(step)
-        self._look()
+        self.look()
 
     def kill(self, who: str) -> None:
-        """Kills some at any moment; the others go on, and whoever was killed is back."""
-        workers, keepers = self._pids("worker"), self._pids("keeper")
+        """Kills or stops some at any moment; the others go on, and whoever was killed or stopped is replaced."""
+        workers, keepers = self.pids("worker"), self.pids("keeper")
         victims = [self._chance.choice(workers)] if who.startswith("worker") else []
         victims += keepers if "keeper" in who else []
-        self._go()
+        self.go()
         time.sleep(self._chance.uniform(0.01, 0.25))
         spared = {port for pid in {*workers} - {*victims} for port in connections(pid, self.gateway.port)}
-        told_before, began = len(self._deaths()), time.monotonic()
+        told_before, began = len(self.deaths()), time.monotonic()
         for pid in victims:
-            kill(pid)
+            kill(pid, signal.SIGSTOP if who in STOPPED else signal.SIGKILL)
         if "as it begins" in who:
             victims.append(self._successor(who.split(",")[0], {*workers, *keepers}))
             time.sleep(self._chance.uniform(0, 0.2))
             kill(victims[-1])
-        over = self._wait_for_all({*victims}, began, told_before)
+        times_s = self.result.found_s if who in STOPPED else self.result.replaced_s
+        over = self._wait_for_all({*victims}, began, told_before, times_s)
         time.sleep(self._chance.uniform(0, 0.1))
-        self._pause()
+        self.pause()
         self._note(who, len(victims))
         theirs = [one for one in self.load.seen[self._first :] if one.port in spared]
         for one in theirs:
-            is_answered = one.is_complete or (one.status == 503 and "keeper" in who)
+            is_answered = one.is_complete or (one.status == 503 and ("keeper" in who or who in STOPPED))
             assert is_answered or one.kind.leaves, f"its worker lives and did not answer: {one}"
         if "keeper" not in who:
             self.result.meanwhile += sum(began < one.over_s < over for one in theirs if one.is_complete)
-        self._look()
+        self.look()
 
     def kill_all(self, how: str) -> None:
         """Kills them all at any moment, and looks at what they left, unless that is to be started again at once."""
-        self._go()
+        self.go()
         time.sleep(self._chance.uniform(0.01, 0.25))
-        self._crash(how)
+        self.crash(how)
 
     def kill_in_start(self) -> None:
         """Kills the supervisor while it starts the others."""
@@ -156,41 +160,45 @@ class Several:
         self.gateway.on_pid = lambda: None
         timer.join()
         if status is None:
-            self._crash("supervisor")  # it served by then
+            self.crash("supervisor")  # it served by then
         else:
             assert status == KILLED, self._said()
             self._note(IN_START)
 
-    def finish(self) -> Result:
-        """Starts it once more, and looks at the books for the last time."""
-        assert self._start(None)
+    def finish(self, hung: int = 0) -> Result:
+        """Starts it once more, and looks at the books for the last time. `hung` hung beside those that were stopped."""
+        assert self.start()
         self._remains.close()
         self.gateway.signal(signal.SIGTERM)
         assert self.gateway.wait() == 0, self._said()
         said = self.gateway.log.read_text()
+        stopped = sum(self.result.by_kind[who] for who in STOPPED)
+        found = said.count("a process has not answered for too long and is killed")
+        assert found == stopped + hung, "who was well was taken for one that hangs"
         assert len(re.findall("Traceback", said)) == len(re.findall("Error: The .* could not start", said)), said
         return self.result
 
-    def _start(self, step: str | None) -> bool:
-        """Starts it, armed where there is a step, and looks at the books before the clients go on."""
-        self._told_before = len(self._deaths())
-        status = self.gateway.start(step, self._chance.randint(1, 8))
+    def start(self, step: str | None = None, hang_s: float | None = None) -> bool:
+        """Starts it, armed where there is a step to die or to hang at, and looks at the books before the clients go on;
+        False where it did not come to serve."""
+        self._told_before = len(self.deaths())
+        status = self.gateway.start(step, self._chance.randint(1, 8), hang_s)
         if status is not None:
             assert step is not None, self._said()
             assert "The keeper could not start" in self._said(), self._said()
             self._note(f"{step}, in a start")
             return False
         self.result.starts_s.append(self.gateway.start_s)
-        self._pause()
-        self._look()
+        self.pause()
+        self.look()
         return True
 
     def _kill_supervisor(self) -> None:
         assert self.gateway.pid is not None
         kill(self.gateway.pid)
 
-    def _crash(self, how: str) -> None:
-        pids = self._pids("")
+    def crash(self, how: str) -> None:
+        pids = self.pids("")
         if how == "each by itself":
             self._chance.shuffle(pids)
             for pid in pids[: self._chance.randint(1, len(pids))]:
@@ -200,12 +208,12 @@ class Several:
         if "at once" in how:
             return
         self._until(lambda: not any(map(lives, pids)), "a process outlives its supervisor")
-        self._pause()
+        self.pause()
         rows, running = self._remains.take(self.gateway.data)
         books.check(rows, running, self.load.seen, ERRORS)
         assert self._remains.audit() == []
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Holds the books of the running gateway, whose clients pause, against what these saw."""
         path = self.gateway.data / "gemmapy.db"
         self._until(lambda: not books.ledger(path)[1], "what was in flight is not recorded")
@@ -226,29 +234,30 @@ class Several:
     def _note(self, kind: str, kills: int = 1) -> None:
         self.result.by_kind[kind] += kills
 
-    def _go(self) -> None:
+    def go(self) -> None:
         self._first = len(self.load.seen)
         self.load.go(self.gateway.port)
         self._writes.go(self.gateway.port)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
         self._writes.pause()
         self.load.pause()
 
-    def _pids(self, name: str) -> list[int]:
+    def pids(self, name: str) -> list[int]:
         assert self.gateway.pid is not None
         return children(self.gateway.pid, name)
 
     def _successor(self, name: str, former: set[int]) -> int:
-        self._until(lambda: bool({*self._pids(name)} - former), f"no {name} takes the place of the dead one")
-        return ({*self._pids(name)} - former).pop()
+        self._until(lambda: bool({*self.pids(name)} - former), f"no {name} takes the place of the dead one")
+        return ({*self.pids(name)} - former).pop()
 
-    def _wait_for_all(self, dead: set[int], began_s: float, told_before: int) -> float:
-        """Returns once a keeper and every worker that there should be serve, none of the dead among them; and when."""
+    def _wait_for_all(self, dead: set[int], began_s: float, told_before: int, times_s: list[float]) -> float:
+        """Returns once a keeper and every worker that there should be serve, none of the dead among them; says when,
+        and notes how long that took."""
         served: set[int] = set()
 
         def do() -> bool:
-            workers, keepers = self._pids("worker"), self._pids("keeper")
+            workers, keepers = self.pids("worker"), self.pids("keeper")
             if len(workers) != self._workers or len(keepers) != 1 or dead & {*workers, *keepers}:
                 return False
             with suppress(OSError), socket.create_connection(("127.0.0.1", self.gateway.port), PATIENCE_S) as asking:
@@ -261,9 +270,9 @@ class Several:
         self._until(do, "not all are back")
         over_s = time.monotonic()
         pauses: Counter[str] = Counter()
-        for death in self._deaths()[told_before:]:
+        for death in self.deaths()[told_before:]:
             pauses[death["ended"]] += death["pause_s"]
-        self.result.replaced_s.append(over_s - began_s - max(pauses.values(), default=0))
+        times_s.append(over_s - began_s - max(pauses.values(), default=0))
         return over_s
 
     def _held(self) -> list[int]:
@@ -278,7 +287,7 @@ class Several:
             answer = pool.request("GET", f"http://127.0.0.1:{self.gateway.port}{path}", headers=headers)
             return json.loads(answer.data)
 
-    def _deaths(self) -> list[dict[str, Any]]:
+    def deaths(self) -> list[dict[str, Any]]:
         """What supervisors have told of deaths."""
         lines = self.gateway.log.read_text().splitlines()
         return [json.loads(line) for line in lines if "a process ended; starting it again" in line and line[-1] == "}"]
@@ -336,9 +345,9 @@ class Writes:
                 known.get(answer.status, self.strange).append(name if answer.status in known else str(answer.data))
 
 
-def kill(pid: int) -> None:
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with suppress(ProcessLookupError):  # it was faster
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 @contextmanager
@@ -349,7 +358,7 @@ def several(launcher: Launcher, folder: Path, seed: int, workers: int = 2) -> It
     with upstream_for(random.Random(seed)) as upstream:
         # A machine that is busy with other things is no trouble of the upstream's.
         settings = {f"GEMMAPY_{name}_TIMEOUT_S": "60" for name in ("CONNECT", "FIRST_BYTE", "IDLE")}
-        settings |= {**HOLDING, "GEMMAPY_WORKERS": str(workers)}
+        settings |= {**SETTINGS, "GEMMAPY_WORKERS": str(workers)}
         gateway = Gateway(launcher, folder / "data", upstream.url, **settings)
         try:
             assert gateway.start() is None, gateway.log.read_text()

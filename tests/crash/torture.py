@@ -27,7 +27,7 @@ from tests.crash.failpoints import REQUEST, START
 from tests.crash.gateways import Launcher
 from tests.crash.load import Load, upstream_for
 from tests.crash.powerloss import Event, Traced, events, try_moments
-from tests.crash.several import ALL, IN_START, several
+from tests.crash.several import ALL, IN_START, STOPPED, several
 from tests.crash.test_trouble import STORAGE, closed_door, locked, served
 
 BATCH = 100
@@ -67,6 +67,7 @@ def kills_of_several(workers: int, wanted: int, deadline: float, seed: int) -> R
     sums: Counter[str] = Counter()
     starts_s: list[float] = []
     replaced_s: list[float] = []
+    found_s: list[float] = []
     began = time.monotonic()
     with Launcher() as launcher:
         while sums["kills"] < wanted and time.monotonic() < deadline:
@@ -77,20 +78,25 @@ def kills_of_several(workers: int, wanted: int, deadline: float, seed: int) -> R
                 result = under_load.finish()
             for name in ("kills", "requests", "complete", "begun", "refused", "meanwhile", "written"):
                 sums[name] += getattr(result, name)
+            sums["stopped"] += sum(result.by_kind[kind] for kind in STOPPED)
             sums["of all"] += sum(result.by_kind[kind] for kind in (*ALL, IN_START))
             starts_s += result.starts_s
             replaced_s += result.replaced_s
+            found_s += result.found_s
             print(f"{sums['kills']} kills, {sums['requests']} requests, {time.monotonic() - began:.0f} s", flush=True)
     what = (
         f"{sums['requests']:,} requests, {sums['complete']:,} seen complete, {sums['begun']:,} cut, {sums['refused']:,}"
         f" refused, {sums['meanwhile']:,} answered by another worker before a dead one was back; {sums['written']:,}"
-        f" other writes; some killed, all serve again: {_ready(replaced_s)}; all killed: {_ready(starts_s)}"
+        f" other writes; some killed, all serve again: {_ready(replaced_s)}; all killed: {_ready(starts_s)};"
+        f" one stopped: {_ready(found_s)}"
     )
-    often = f"{sums['kills']:,} kills, {sums['of all']:,} of all at once"
+    often = f"{sums['kills']:,} kills, {sums['of all']:,} of all at once, {sums['stopped']:,} by SIGSTOP"
     return f"killed under load, {workers} workers", often, what, f"{time.monotonic() - began:.0f} s"
 
 
 def _ready(times_s: list[float]) -> str:
+    if not times_s:
+        return "never"
     times_s.sort()
     return f"median {statistics.median(times_s):.2f} s, 99 % in {times_s[int(len(times_s) * 0.99)]:.2f} s"
 

@@ -1,4 +1,4 @@
-"""The supervisor: forks the keeper and the workers, starts again whichever dies, and ends them all in the right order.
+"""The supervisor: forks the keeper and the workers, starts again whichever dies or hangs, ends them in the right order.
 
 It opens no database and runs no threads, so that a fork of it is a process that begins. The sockets are its own: what
 connected to a worker that died waits for the next one. Linux kills its children when it is killed; elsewhere they see
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import select
 import signal
@@ -23,21 +24,28 @@ import msgspec
 import structlog
 
 from gemmapy.core.errors import ConfigurationError
+from gemmapy.workers.pulse import Pulse, beat_s
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 HEALTHY_AFTER_S = 10.0
 PATIENCE_S = 45.0
 """Beyond the time that requests may take to finish: how long a process may take to end before it is killed."""
+_WHERE = signal.SIGUSR1
+"""Has a process write to standard error where each of its threads is; it needs no turn of the event loop for that."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _log = structlog.stdlib.get_logger()
 
 
 class Report:
-    """What a process has to tell its supervisor: that it is ready, or why it cannot be."""
+    """What a process has to tell its supervisor: that it is ready, or why it cannot be, and that it lives.
+
+    Lines, each an object in JSON or nothing, through a pipe that stays open for as long as the process lives.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        os.set_blocking(descriptor, False)  # a supervisor that does not read must not keep anybody from working
 
     def ready(self, **said: Any) -> None:
         """It does its work from now on. `said` are plain values."""
@@ -46,12 +54,20 @@ class Report:
     def failed(self, error: ConfigurationError) -> None:
         self._send({"error": error.message, "hint": error.hint})
 
+    def beat(self) -> None:
+        """Its event loop turns."""
+        self._write(b"\n")
+
+    def leaves(self) -> None:
+        """Its event loop is about to end, and it says nothing more."""
+        self._send({"leaves": True})
+
     def _send(self, said: dict[str, Any]) -> None:
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, msgspec.json.encode(said))
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._write(msgspec.json.encode(said) + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # the supervisor is gone, and this process soon; or it hears enough of it
+            os.write(self._descriptor, line)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +82,17 @@ class Process:
     said: dict[str, Any] | None = None
     """What it reported when it was ready; None before."""
     error: tuple[str, str] | None = None
+    """What it reported in place of that, and a hint."""
     report: int | None = None
     heard: bytes = b""
+    """Of its report, the line that is not whole yet."""
+    is_ready: bool = False
+    """In this life."""
+    pulse: Pulse | None = None
+    is_suspect: bool = False
+    """It has been silent for long enough to ask it where it is."""
+    hung: str | None = None
+    """Why it was killed, where it was because it hung."""
     began_s: float = 0
     pause_s: float = 0
     begins_s: float | None = None
@@ -83,6 +108,8 @@ class Supervisor:
     keeper: Process
     workers: Sequence[Process]
     drain_timeout_s: float
+    hang_timeout_s: float
+    """A process that could have said for so long that it lives, and has not, is killed; 0: none is."""
     keeper_is_ready: Callable[[dict[str, Any]], None]
     """Called with what the keeper said the first time, before the workers begin."""
     all_are_ready: Callable[[], None]
@@ -90,6 +117,8 @@ class Supervisor:
     """Called when it begins to end: closes what would keep the port open after the workers have ended."""
     _ending: int = 0
     _deadline_s: float = 0
+    _heard_s: float = 0
+    """When it last listened to all of them."""
     _wake: tuple[int, int] = (-1, -1)
     _lifeline: tuple[int, int] = (-1, -1)
     _all: list[Process] = field(default_factory=list[Process])
@@ -125,7 +154,10 @@ class Supervisor:
 
     def _look(self) -> None:
         """Waits for something to happen, and takes note of it."""
-        reports = {process.report: process for process in self._all if process.report is not None}
+        # Those that are ready only say that they live, for which it is enough to listen now and then.
+        reports = {
+            process.report: process for process in self._all if process.report is not None and not process.is_ready
+        }
         ready, _, _ = select.select([self._wake[0], *reports], [], [], self._wait_s())
         for descriptor in ready:
             if descriptor == self._wake[0]:
@@ -135,12 +167,15 @@ class Supervisor:
             else:
                 self._hear(reports[descriptor])
         self._reap()
+        self._feel_pulses()
 
     def _wait_s(self) -> float | None:
         """Until something is due."""
         due = [process.begins_s for process in self._all if process.begins_s is not None]
         if self._ending:
             due.append(self._deadline_s)
+        if self.hang_timeout_s and any(process.pid is not None for process in self._all):
+            due.append(self._heard_s + beat_s(self.hang_timeout_s))
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _start_due(self) -> None:
@@ -158,7 +193,9 @@ class Supervisor:
             os.close(reading)
             self._live(process, Report(writing), supervisor)
         os.close(writing)
+        os.set_blocking(reading, False)
         process.pid, process.report, process.heard = pid, reading, b""
+        process.pulse, process.is_ready, process.is_suspect, process.hung = Pulse(pid), False, False, None
         process.began_s, process.begins_s, process.told = time.monotonic(), None, 0
         process.lives += 1
 
@@ -171,6 +208,7 @@ class Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            faulthandler.register(_WHERE, file=2)
             os.setsid()  # Ctrl-C is for the supervisor, which ends the others in their turn
             for descriptor in (*self._wake, self._lifeline[1]):
                 os.close(descriptor)
@@ -191,21 +229,34 @@ class Supervisor:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _hear(self, process: Process) -> None:
-        """Reads a report, to its end."""
+    def _hear(self, process: Process) -> bool:
+        """Reads what there is of a report; whether there was anything."""
         assert process.report is not None
-        piece = os.read(process.report, 65_536)
-        process.heard += piece
-        if piece:
-            return
-        os.close(process.report)
-        process.report = None
-        if process.heard:
-            told = msgspec.json.decode(process.heard)
+        assert process.pulse is not None
+        try:
+            piece = os.read(process.report, 65_536)
+        except BlockingIOError:
+            return False
+        if not piece:
+            self._close(process)
+            return False
+        *lines, process.heard = (process.heard + piece).split(b"\n")
+        for line in lines:
+            told: dict[str, Any] = msgspec.json.decode(line) if line else {}
             if "ready" in told:
-                process.said = told["ready"]
-            else:
+                process.said, process.is_ready = told["ready"], True
+            elif "error" in told:
                 process.error = (told["error"], told["hint"])
+            elif "leaves" in told:
+                process.pulse.end()
+            else:
+                process.pulse.beat()
+        return True
+
+    def _close(self, process: Process) -> None:
+        if process.report is not None:
+            os.close(process.report)
+            process.report = None
 
     def _reap(self) -> None:
         for process in self._all:
@@ -214,10 +265,55 @@ class Supervisor:
             pid, status = os.waitpid(process.pid, os.WNOHANG)
             if pid == 0:
                 continue
-            while process.report is not None:
-                self._hear(process)
+            while process.report is not None and self._hear(process):
+                pass
+            self._close(process)
             process.pid = None
             self._ended(process, os.waitstatus_to_exitcode(status))
+
+    def _feel_pulses(self) -> None:
+        """Listens to those that live, once in a beat, and kills who has been silent for too long."""
+        now_s = time.monotonic()
+        every_s = beat_s(self.hang_timeout_s)
+        if not every_s or now_s < self._heard_s + every_s:
+            return
+        passed_s = min(every_s, now_s - self._heard_s)  # more: the supervisor did not run, and perhaps nobody did
+        self._heard_s = now_s
+        for process in self._all:
+            if process.pid is None or process.pulse is None:
+                continue
+            if process.report is not None and self._hear(process):
+                self._speaks(process)
+            else:
+                process.pulse.silence(passed_s)
+                self._judge(process, process.pid, process.pulse, every_s)
+
+    def _speaks(self, process: Process) -> None:
+        if process.is_suspect and process.hung is None:
+            process.is_suspect = False
+            _log.warning("a process answers again", silent=process.name)
+
+    def _judge(self, process: Process, pid: int, pulse: Pulse, every_s: float) -> None:
+        silent_s = pulse.silent_s or 0
+        if silent_s >= self.hang_timeout_s:
+            if process.hung is None:
+                process.hung = f"it did not answer: {pulse.symptom}"
+                _log.error(
+                    "a process has not answered for too long and is killed",
+                    hung=process.name,
+                    symptom=pulse.symptom,
+                    silent_s=round(silent_s, 1),
+                )
+            os.kill(pid, signal.SIGKILL)
+        elif silent_s >= self.hang_timeout_s - 1.5 * every_s and not process.is_suspect:
+            process.is_suspect = True
+            _log.warning(
+                "a process does not answer; it is asked to write where it is",
+                silent=process.name,
+                symptom=pulse.symptom,
+                silent_s=round(silent_s, 1),
+            )
+            os.kill(pid, _WHERE)
 
     def _ended(self, process: Process, code: int) -> None:
         """A process is gone: at the first start that is the end, later it is started again."""
@@ -239,7 +335,7 @@ class Supervisor:
             "a process ended; starting it again",
             ended=process.name,
             code=code,
-            reason=None if error is None else error[0],
+            reason=process.hung if error is None else error[0],
             pause_s=process.pause_s,
         )
 
