@@ -227,9 +227,9 @@ class Delivery:
         held_size = 0
         async for data in answer.chunks():
             ready: list[bytes] = []
+            now_ns = self._now_ns()
             try:
-                for frame in decoder.feed(data):
-                    held_size += self._take(exchange, frame, ready, held)
+                held_size += self._take(exchange, decoder.feed(data), now_ns, ready, held)
                 if held_size > FRAME_LIMIT:
                     raise UpstreamError(f"{exchange.upstream.title} went on and on after the end of its answer.")
             finally:
@@ -240,7 +240,7 @@ class Delivery:
         ready = []
         rest = decoder.rest
         if rest.strip():
-            self._take(exchange, rest, ready, held)
+            self._take(exchange, [rest], self._now_ns(), ready, held)
         if tally.error is None and not tally.complete:
             if tally.finish_reason is None:
                 raise UpstreamError(f"{exchange.upstream.title} ended its answer before it was complete.")
@@ -262,19 +262,21 @@ class Delivery:
             await self._lag.caught_up
         await self._reply.end(b"".join(tail))
 
-    def _take(self, exchange: Exchange, frame: bytes, ready: list[bytes], held: list[bytes]) -> int:
-        """Counts a frame and puts it with those to send or those to hold; returns how many bytes are held more."""
-        tally = self._course.tally
-        tally.see(frame, self._now_ns())
-        client_frames = exchange.rewriting.frame(frame)
-        if self._asked.addition is not None:
-            for client_frame in client_frames:
-                self._asked.addition.see(client_frame)
-        if tally.closing:
-            held.extend(client_frames)
-            return sum(len(client_frame) for client_frame in client_frames)
-        ready.extend(client_frames)
-        return 0
+    def _take(self, exchange: Exchange, frames: list[bytes], now_ns: int, ready: list[bytes], held: list[bytes]) -> int:
+        """Counts frames and puts them with those to send or those to hold; returns how many bytes are held more."""
+        tally, rewrite, addition = self._course.tally, exchange.rewriting.frame, self._asked.addition
+        size = 0
+        for frame in frames:
+            tally.see(frame, now_ns)
+            for client_frame in rewrite(frame):
+                if addition is not None:
+                    addition.see(client_frame)
+                if tally.closing:
+                    held.append(client_frame)
+                    size += len(client_frame)
+                else:
+                    ready.append(client_frame)
+        return size
 
     async def _publish(self, data: bytes, headers: RawHeaders) -> None:
         """Sends a piece, to the client and to those who asked the same."""

@@ -17,6 +17,8 @@ from gemmapy.gateway.asked import Asked
 from gemmapy.upstreams.frames import sse_data
 from gemmapy.upstreams.upstream import Dialect, Upstream
 
+_ABSENT = msgspec.Raw()
+"""A field that is not there, known by its identity."""
 _NOTHING = (b"", b'""', b"null", b"[]")
 _NS_PER_MS = 1_000_000
 KEPT_TEXT_LIMIT = 1_000_000
@@ -26,38 +28,38 @@ _MOST_NS = 30 * 86_400 * 10**9
 
 
 class _OllamaMessage(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    thinking: msgspec.Raw = msgspec.Raw()
-    tool_calls: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _ABSENT
+    tool_calls: msgspec.Raw = _ABSENT
 
 
 class _OllamaFrame(msgspec.Struct):
-    response: msgspec.Raw = msgspec.Raw()
-    thinking: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = _ABSENT
+    thinking: msgspec.Raw = _ABSENT
     message: _OllamaMessage | None = None
     done: bool | None = None
     done_reason: str | None = None
-    error: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = _ABSENT
     load_duration: int | None = None
     prompt_eval_count: int | None = None
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
-    embeddings: msgspec.Raw = msgspec.Raw()
-    embedding: msgspec.Raw = msgspec.Raw()
+    embeddings: msgspec.Raw = _ABSENT
+    embedding: msgspec.Raw = _ABSENT
 
 
 class _Delta(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    reasoning_content: msgspec.Raw = msgspec.Raw()
-    reasoning: msgspec.Raw = msgspec.Raw()
-    tool_calls: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = _ABSENT
+    reasoning_content: msgspec.Raw = _ABSENT
+    reasoning: msgspec.Raw = _ABSENT
+    tool_calls: msgspec.Raw = _ABSENT
 
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
-    text: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = _ABSENT
     finish_reason: str | None = None
 
 
@@ -83,8 +85,8 @@ class _OpenAIFrame(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _OpenAIUsage | None = None
     timings: _LlamaTimings | None = None
-    error: msgspec.Raw = msgspec.Raw()
-    data: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = _ABSENT
+    data: msgspec.Raw = _ABSENT
 
 
 _decode_ollama = msgspec.json.Decoder(_OllamaFrame).decode
@@ -145,13 +147,14 @@ class Tally:
                 return
             self._see_ollama(frame, now_ns, streamed=True)
             return
-        data = sse_data(frame)
-        if data is None or not data.strip():
+        if frame[:7] == b"data: {" and frame[-2:] == b"\n\n" and frame.count(b"\n") == 2:
+            self._see_openai(frame[6:-2], now_ns, streamed=True)  # nearly always: one line of data
             return
-        if data.strip() == b"[DONE]":
+        data = (sse_data(frame) or b"").strip()
+        if data == b"[DONE]":
             self.complete = self.closing = True
-            return
-        self._see_openai(data, now_ns, streamed=True)
+        elif data:
+            self._see_openai(data, now_ns, streamed=True)
 
     def whole(self, body: bytes, now_ns: int) -> None:
         """Takes note of an answer that came in one piece. Raises UpstreamError where it is not JSON of the dialect."""
@@ -208,7 +211,7 @@ class Tally:
             said = _decode_ollama(frame)
         except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
-        if bytes(said.error) not in _NOTHING:
+        if said.error is not _ABSENT and _says(said.error):
             self._fail(said.error)
             return
         if streamed:
@@ -216,7 +219,7 @@ class Tally:
             pieces = (said.response, said.thinking)
             if message is not None:
                 pieces = (message.content, message.thinking, message.tool_calls)
-            if any(bytes(piece) not in _NOTHING for piece in pieces):
+            if any(map(_says, pieces)):
                 self._token(now_ns, pieces[0])
         if said.done or not streamed:
             self.complete = self.closing = True
@@ -233,20 +236,19 @@ class Tally:
             said = _decode_openai(data)
         except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
-        if bytes(said.error) not in _NOTHING:
+        if said.error is not _ABSENT and _says(said.error):
             self._fail(said.error)
             return
-        for choice in said.choices if streamed or self._keep_text else ():
-            piece = choice.delta or choice.message
-            texts = (choice.text,)
-            if piece is not None:
-                texts = (piece.content, piece.reasoning_content, piece.reasoning, piece.tool_calls)
-            if any(bytes(text) not in _NOTHING for text in texts):
-                if streamed:
-                    self._token(now_ns, *texts)
-                else:
-                    self._keep(*texts)
         for choice in said.choices:
+            if streamed or self._keep_text:
+                piece = choice.delta or choice.message
+                texts = (choice.text,)
+                if piece is not None:
+                    texts = (piece.content, piece.reasoning_content, piece.reasoning, piece.tool_calls)
+                if not streamed:
+                    self._keep(*texts)
+                elif any(map(_says, texts)):
+                    self._token(now_ns, *texts)
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
         if said.usage is not None:
@@ -275,10 +277,11 @@ class Tally:
         if self._first_token_ns is None:
             self._first_token_ns = now_ns
         self._last_token_ns = now_ns
-        self._keep(*texts)
+        if self._keep_text:
+            self._keep(*texts)
 
     def _keep(self, *texts: msgspec.Raw) -> None:
-        if not self._keep_text or self._text_size > KEPT_TEXT_LIMIT:
+        if self._text_size > KEPT_TEXT_LIMIT:
             return
         for text in texts:
             raw = bytes(text)
@@ -292,6 +295,11 @@ class Tally:
             said = said.get("message", said)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         self.error = str(said)[:2_000]  # pyright: ignore[reportUnknownArgumentType]
         self.closing = True
+
+
+def _says(piece: msgspec.Raw) -> bool:
+    """Whether a field is there and holds something."""
+    return piece is not _ABSENT and bytes(piece) not in _NOTHING
 
 
 def _ms(ns: int | None) -> int | None:

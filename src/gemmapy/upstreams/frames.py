@@ -17,6 +17,8 @@ FRAME_LIMIT = 16 * 1024 * 1024
 # has followed yet ends none: the \n that belongs to it may come with the next piece.
 _EVENT_END = re.compile(rb"(?:\n|\r\n|\r(?=[^\n]))(?:\n|\r\n|\r(?=[^\n]))")
 _LONGEST_END = 4
+_SHORT = 4096
+"""So much of a frame may be looked at again when its rest comes: more often than twice, and it would cost too much."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -69,6 +71,12 @@ class SseDecoder(_Decoder):
         """The events that `data` completes, each with its blank line. Raises UpstreamError past the limit."""
         if not self._held and data[-2:] == b"\n\n" and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return [data]  # nearly always: one event in one piece
+        if b"\r" not in data and len(self._held) < _SHORT and b"\r" not in self._held:
+            *whole, rest = (bytes(self._held) + data).split(b"\n\n")
+            self._held[:] = rest
+            self._searched = len(rest)
+            self._check()
+            return [frame + b"\n\n" for frame in whole]
         self._keep(data)
         frames: list[bytes] = []
         start = 0
