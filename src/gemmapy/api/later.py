@@ -1,6 +1,6 @@
 """An application that is built when it is first asked.
 
-FastAPI and all that is written with it are a quarter of a second of a start and 14 MiB of memory, and a gateway that is
+FastAPI and all that is written with it are a quarter of a second of a start and 16 MiB of memory, and a gateway that is
 only asked for answers of models never needs them.
 """
 
