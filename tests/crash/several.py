@@ -175,6 +175,7 @@ class Several:
         stopped = sum(self.result.by_kind[who] for who in STOPPED)
         found = said.count("a process has not answered for too long and is killed")
         assert found == stopped + hung, "who was well was taken for one that hangs"
+        assert "a record was refused" not in said, said
         assert len(re.findall("Traceback", said)) == len(re.findall("Error: The .* could not start", said)), said
         return self.result
 
