@@ -22,7 +22,7 @@ import uvloop
 
 import gemmapy
 from gemmapy import logs
-from gemmapy.api.server import Server, listen, protocol, raise_file_limit
+from gemmapy.api.server import KEEP_ALIVE_S, Server, listen, protocol, raise_file_limit
 from gemmapy.api.services import Services
 from gemmapy.app import build, create_app
 from gemmapy.config import Settings
@@ -115,7 +115,7 @@ def server_config(settings: Settings, services: Services, files: int) -> uvicorn
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.client_timeout_s),  # for those who do not read what they were sent
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=str(settings.tls_key) if settings.tls_key else None,

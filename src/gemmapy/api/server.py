@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import httptools
@@ -19,10 +20,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gemmapy.api.direct import DIRECT, Direct
+from gemmapy.core.delay import Delay
 from gemmapy.core.errors import ConfigurationError
 from gemmapy.core.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 * 1024
+KEEP_ALIVE_S = 75
+"""So long a connection may do nothing between two requests."""
 
 
 def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsProtocol]:
@@ -35,7 +39,8 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
     open_now: set[HttpToolsProtocol] = set()
     silent: dict[HttpToolsProtocol, None] = {}
     """Those without a complete head, the oldest first."""
-    outboxes: dict[asyncio.AbstractEventLoop, Outbox] = {}
+    idle = Delay(KEEP_ALIVE_S)
+    outbox_of = cache(Outbox)
 
     class Bounded(HttpToolsProtocol):
         _silence: asyncio.TimerHandle | None = None
@@ -48,7 +53,7 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
 
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **named)
-            self.outbox = outboxes.get(self.loop) or outboxes.setdefault(self.loop, Outbox(self.loop))
+            self.outbox = outbox_of(self.loop)
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -114,6 +119,19 @@ def protocol(client_timeout_s: float, max_connections: int) -> type[HttpToolsPro
         def on_message_complete(self) -> None:
             if not self.parser.should_upgrade():
                 super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            # As uvicorn's own, but for the timer: one for all idle connections.
+            self.server_state.total_requests += 1
+            if self.transport.is_closing():
+                return
+            self._unset_keepalive_if_required()
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                waiting: Any = idle.after(self.timeout_keep_alive_handler)
+                self.timeout_keep_alive_task = waiting
 
         def send_400_response(self, msg: str) -> None:
             self.outbox.flush()

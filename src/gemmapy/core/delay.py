@@ -6,19 +6,24 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+_SPARE = 64
+
 
 class Waiting:
     """One who waits."""
 
-    __slots__ = ("call", "due_s")
+    __slots__ = ("_delay", "call", "due_s")
 
-    def __init__(self, due_s: float, call: Callable[[], object]) -> None:
+    def __init__(self, delay: Delay, due_s: float, call: Callable[[], object]) -> None:
+        self._delay = delay
         self.due_s = due_s
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """It is not called any more."""
-        self.call = None
+        """It is not called any more; again, or after the call, changes nothing."""
+        if self.call is not None:
+            self.call = None
+            self._delay.waiting -= 1
 
 
 class Delay:
@@ -26,19 +31,22 @@ class Delay:
     times what this does, and nearly all of them are called off."""
 
     def __init__(self, seconds: float) -> None:
+        self.waiting = 0
+        """How many have neither been called nor called off."""
         self._seconds = seconds
         self._line: deque[Waiting] = deque()
+        """Those who wait in their order, and between them some who were called off."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_timed = False
 
     def after(self, call: Callable[[], object]) -> Waiting:
         """Has `call` called once the time is over."""
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        line = self._line
-        while line and line[0].call is None:
-            line.popleft()
-        waiting = Waiting(loop.time() + self._seconds, call)
-        line.append(waiting)
+        waiting = Waiting(self, loop.time() + self._seconds, call)
+        self.waiting += 1
+        self._line.append(waiting)
+        if len(self._line) > 2 * self.waiting + _SPARE:
+            self._line = deque(one for one in self._line if one.call is not None)
         if not self._is_timed:
             self._is_timed = True
             loop.call_at(waiting.due_s, self._look)
@@ -46,12 +54,13 @@ class Delay:
 
     def _look(self) -> None:
         assert self._loop is not None
-        self._is_timed = False
-        line, now_s = self._line, self._loop.time()
-        while line and (line[0].call is None or line[0].due_s <= now_s):
-            call = line.popleft().call
-            if call is not None:
+        now_s = self._loop.time()
+        while self._line and (self._line[0].call is None or self._line[0].due_s <= now_s):
+            waiting = self._line.popleft()
+            if waiting.call is not None:
+                call = waiting.call
+                waiting.cancel()
                 call()
-        if line and not self._is_timed:
-            self._is_timed = True
-            self._loop.call_at(line[0].due_s, self._look)
+        self._is_timed = bool(self._line)
+        if self._line:
+            self._loop.call_at(self._line[0].due_s, self._look)

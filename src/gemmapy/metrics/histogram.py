@@ -36,8 +36,9 @@ one addition each, in place of hundreds."""
 NOTHING: Lanes = (0,) * MEASURES
 
 
+@lru_cache(1 << 14)
 def bin_of(value: int) -> int:
-    """The bin that a whole number of 0 or more belongs to."""
+    """The bin that a whole number of 0 or more belongs to. Remembered: most are small and come again and again."""
     return ceil(log(value) / _LOG_GAMMA - 1e-12) if value > 0 else ZERO_BIN
 
 

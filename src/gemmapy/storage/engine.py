@@ -51,7 +51,8 @@ def open_writer(path: Path) -> Engine:
     @event.listens_for(engine, "begin")
     def _take_lock(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         # A deferred transaction that starts with a read can fail to upgrade; this one waits its turn instead.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not connection.connection.dbapi_connection.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 

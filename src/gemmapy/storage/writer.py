@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -125,6 +125,8 @@ class NoTurn(Exception):
 
 
 Work: TypeAlias = Admit | Finish | Record | Call
+_OF_REQUESTS = (Admit, Finish)
+_HAPPENED = (Finish, Record)
 _PROBE = Call(ledger.write_nothing, None)
 _TROUBLE = (OperationalError, sqlite3.OperationalError)
 """Locked, full or gone. The second where the driver's own cursor was used."""
@@ -224,7 +226,7 @@ class Writer:
         if self._give_up_at is not None:
             raise StorageUnavailable("The gateway's books are closed.")
         self._inbox.append(work)
-        if not isinstance(work, Admit | Finish) or isinstance(work.future, Future):
+        if not isinstance(work, _OF_REQUESTS) or isinstance(work.future, Future):
             self._bell.put(None)  # somebody waits for it, and nothing else happens here meanwhile
         else:
             self._ring_later()
@@ -319,7 +321,7 @@ class Writer:
 
     def _commit(self, connection: Connection, batch: Sequence[Work]) -> _Results:
         results = _Results()
-        with connection.begin():
+        with _transaction(connection):
             batch = _leave_out_written(connection, batch, results)
             admits = [w for w in batch if isinstance(w, Admit) and not (w.future and w.future.cancelled())]
             finishes = [w for w in batch if isinstance(w, Finish)]
@@ -443,15 +445,32 @@ class Writer:
             _log.error("a record was refused even without its figures", reason=reason)
 
 
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Generator[None]:
+    """As `connection.begin()`, by the driver itself, which saves a tenth of what a lone record takes. What uses
+    SQLAlchemy inside joins it, since a transaction that has begun is not begun again (`engine.py`)."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        driver.commit()
+    except BaseException:
+        driver.rollback()
+        raise
+    finally:
+        if connection.in_transaction():
+            connection.rollback()  # its own notion of one; there is nothing left to undo
+
+
 def _leave_out_written(connection: Connection, batch: Sequence[Work], results: _Results) -> Sequence[Work]:
     """The batch without what is handed over again and was written the first time; that gets its answer."""
-    doubtful = {_request_id(work) for work in batch if isinstance(work, Admit | Finish) and work.again}
+    doubtful = {_request_id(work) for work in batch if isinstance(work, _OF_REQUESTS) and work.again}
     if not doubtful:
         return batch
     known = ledger.known(connection, doubtful)
     rest: list[Work] = []
     for work in batch:
-        if not isinstance(work, Admit | Finish) or not work.again or _request_id(work) not in known:
+        if not isinstance(work, _OF_REQUESTS) or not work.again or _request_id(work) not in known:
             rest.append(work)
             continue
         metric_id = known[_request_id(work)]
@@ -464,7 +483,7 @@ def _leave_out_written(connection: Connection, batch: Sequence[Work], results: _
 
 def _has_happened(work: Work) -> bool:
     """What has happened already is always taken, and kept until it is written; so is what was promised before."""
-    return isinstance(work, Finish | Record) or (isinstance(work, Admit) and work.again)
+    return isinstance(work, _HAPPENED) or (isinstance(work, Admit) and work.again)
 
 
 def _request_id(work: Admit | Finish) -> bytes:

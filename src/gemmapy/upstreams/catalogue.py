@@ -46,6 +46,7 @@ class Catalogue:
 
     def __init__(self, upstreams: Sequence[Upstream], transport: Transport, clock: Clock) -> None:
         self._shelves = [_Shelf(upstream) for upstream in upstreams]
+        self._having: dict[str, Sequence[Upstream]] = {}
         self._transport = transport
         self._clock = clock
         self._asked_ns = 0
@@ -99,15 +100,15 @@ class Catalogue:
         """The first upstream that has the model. Raises as `candidates`."""
         return (await self.candidates(model))[0]
 
-    async def candidates(self, model: str) -> list[Upstream]:
+    async def candidates(self, model: str) -> Sequence[Upstream]:
         """Every upstream that has the model, in the operator's order.
 
         Raises UnknownModel where none has it, UpstreamUnreachable where one that may have it does not answer.
         """
-        found = [shelf.upstream for shelf, _ in self._look_up(model)]
+        found = self._have(model)
         if not found:
             await self.refresh()
-            found = [shelf.upstream for shelf, _ in self._look_up(model)]
+            found = self._have(model)
         found = found or [shelf.upstream for shelf in self._shelves if not shelf.lists]
         if found:
             return found
@@ -136,6 +137,15 @@ class Catalogue:
         for shelf in self._shelves:
             shelf.asked_ns = 0
         self._asked_ns = 0
+
+    def _have(self, model: str) -> Sequence[Upstream]:
+        """The upstreams that list it; remembered until one lists anew, since each request asks."""
+        found = self._having.get(model)
+        if found is None:
+            found = [shelf.upstream for shelf, _ in self._look_up(model)]
+            if found:  # no more names than are listed, in their spellings
+                self._having[model] = found
+        return found
 
     def _look_up(self, model: str) -> Iterator[tuple[_Shelf, dict[str, Any]]]:
         for shelf in self._shelves:
@@ -190,6 +200,7 @@ class Catalogue:
             shelf.trouble = None
             shelf.lists = models is not None
             shelf.models = models or {}
+            self._having.clear()
             shelf.upstream.health.breaker.hopeful(self._clock.monotonic_ns())
         shelf.asked, shelf.asked_ns = True, asked_ns
         shelf.upstream.health.answers = shelf.trouble is None

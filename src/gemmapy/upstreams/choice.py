@@ -20,6 +20,8 @@ def choose(
     candidates: Sequence[Upstream], now_ns: int, prefix: bytes | None = None, tried: Collection[str] = ()
 ) -> Upstream | None:
     """The best candidate; None where no breaker lets a request through. `tried` are names that come last."""
+    if len(candidates) == 1:
+        return candidates[0] if candidates[0].health.allows(now_ns) else None
     allowed = [upstream for upstream in candidates if upstream.health.allows(now_ns)]
     if len(allowed) <= 1:
         return allowed[0] if allowed else None

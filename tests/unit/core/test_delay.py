@@ -41,8 +41,20 @@ async def test_whoever_is_called_may_wait_again() -> None:
     assert heard == ["once", "twice"]
 
 
-async def test_those_who_were_called_off_are_not_kept() -> None:
+async def test_those_who_were_called_off_are_not_kept_whoever_waits_before_them() -> None:
     delay = Delay(60)
+    delay.after(lambda: None)
     for _ in range(1000):
         delay.after(lambda: None).cancel()
-    assert len(delay._line) == 1
+    assert delay.waiting == 1
+    assert len(delay._line) < 100
+
+
+async def test_calling_off_again_or_too_late_changes_nothing() -> None:
+    delay, heard = Delay(0.01), list[str]()
+    one, other = delay.after(lambda: heard.append("one")), delay.after(lambda: heard.append("other"))
+    other.cancel()
+    other.cancel()
+    await asyncio.sleep(0.05)
+    one.cancel()
+    assert (heard, delay.waiting) == (["one"], 0)
