@@ -39,8 +39,11 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is held, in the order in which it came."""
+        """Writes what is held, in the order in which it came. A write that fails keeps no other from its own."""
         held, self._held, self._size = self._held, [], 0
         for transport, data in held:
-            if not transport.is_closing():
-                transport.write(data)
+            try:
+                if not transport.is_closing():
+                    transport.write(data)
+            except Exception as error:  # noqa: BLE001 - the event loop logs it
+                self._loop.call_exception_handler({"message": "a write failed", "exception": error})

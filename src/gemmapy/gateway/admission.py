@@ -24,7 +24,7 @@ from gemmapy.metering.prices import PriceDesk
 from gemmapy.pricing import Price, PriceBook
 from gemmapy.storage.store import Store
 
-QUICK_S = 0.01
+QUICK_S = 0.05
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Group commit: one thread owns the write connection and commits whatever has gathered as soon as it is idle.
 
 Called by `Store`. There is no timer: while one batch is being synced to disk the next one gathers, so a lone request
-waits for one commit and a thousand at once share a few; what an event loop hands over in one turn is one batch. A
+waits for one commit and a thousand at once share a few; what an event loop hands over in a few turns is one batch. A
 future resolves only after its batch is on disk. Work that cannot be written now (disk full, database locked) is kept
 and tried again, in order; nothing accepted is dropped. At most `max_waiting` admissions and calls wait; past that, and
 while the disk refuses, new ones are turned away.
@@ -35,6 +35,9 @@ from gemmapy.storage import ledger
 
 MAX_BATCH = 1_000
 MAX_WAITING = 20_000
+TURNS = 4
+"""So often an event loop goes round before the writer is woken: microseconds where it is idle, and where it is busy
+what makes one batch of what would be four."""
 RETRY_S = 0.1
 RECORD_REFUSED = "record_refused"
 """The error code of a request whose figures the database would not take."""
@@ -232,8 +235,8 @@ class Writer:
             self._ring_later()
 
     def _ring_later(self) -> None:
-        """Wakes the thread when the event loop's turn is over: it would take the interpreter at the first work, and
-        commit that alone."""
+        """Wakes the thread when the event loop has gone round a few times: it would take the interpreter at the first
+        work, and commit that alone."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -241,9 +244,12 @@ class Writer:
             return
         if self._ringer is not loop:
             self._ringer = loop
-            loop.call_soon(self._turn_is_over)
+            loop.call_soon(self._turn_is_over, loop, TURNS - 1)
 
-    def _turn_is_over(self) -> None:
+    def _turn_is_over(self, loop: asyncio.AbstractEventLoop, more: int) -> None:
+        if more:
+            loop.call_soon(self._turn_is_over, loop, more - 1)
+            return
         self._ringer = None
         self._bell.put(None)
 

@@ -41,6 +41,22 @@ async def test_one_that_has_closed_by_then_does_not_keep_the_others_from_theirs(
     assert (gone.written, other.written) == ([], [b"b"])
 
 
+async def test_a_write_that_fails_keeps_no_other_from_its_own() -> None:
+    class Broken(Socket):
+        def write(self, data: bytes, /) -> None:
+            raise RuntimeError("it is gone")
+
+    loop = asyncio.get_running_loop()
+    told: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    outbox, other = Outbox(loop), Socket()
+    outbox.write(Broken(), b"a")
+    outbox.write(other, b"b")
+    await asyncio.sleep(0)
+    assert other.written == [b"b"]
+    assert [str(error) for error in told] == ["it is gone"]
+
+
 async def test_much_is_written_at_once() -> None:
     outbox, socket = Outbox(asyncio.get_running_loop()), Socket()
     outbox.write(socket, b"a")
