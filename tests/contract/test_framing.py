@@ -6,6 +6,7 @@ upstream is framed by the gateway, once, and has nothing of the client's connect
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator
 from typing import Any
 
@@ -265,3 +266,18 @@ def test_a_trailer_is_not_a_header(served: RunningGateway, upstream: RawUpstream
     found, _ = exchange(served.url, sent, b"0\r\n%b\r\n" % trailer)
     assert [status for status, _ in found] == [200]
     assert served.row()["client_request_id"] is None
+
+
+def test_an_answer_to_head_has_no_body_that_could_be_read_as_another_answer(served: RunningGateway) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    said = b""
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(head(served, method=b"HEAD") + b"\r\n")
+        while b"\r\n\r\n" not in said:
+            said += client.recv(65536)
+        client.sendall(head(served, b"/api/health", b"GET") + b"Connection: close\r\n\r\n")
+        while piece := client.recv(65536):
+            said += piece
+    first, _, rest = said.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 405 ")
+    assert rest.startswith(b"HTTP/1.1 200 ")

@@ -112,8 +112,8 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         direct: Direct | None = scope.get(DIRECT)
-        if direct is not None and not direct.is_next(send):
-            direct = None  # something between adds to answers, as CORS does
+        if direct is not None and (not direct.is_next(send) or scope["method"] != "POST"):
+            direct = None  # something between adds to answers, as CORS does; or HEAD, whose answers have no body
         reply = AsgiReply(receive, send) if direct is None else DirectReply(direct)
         try:
             if scope["method"] != "POST":
