@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gemmapy.storage.writer import Admit, Call, Finish
+from gemmapy.storage.works import Admit, Call, Finish
 
 
 def _always(*_: Any) -> bool:

@@ -24,7 +24,8 @@ from gemmapy.core.records import Intent, Outcome
 from gemmapy.storage import folders, leases, ledger
 from gemmapy.storage.engine import database_path, open_reader, open_writer
 from gemmapy.storage.migrate import migrate
-from gemmapy.storage.writer import MAX_BATCH, Admit, Call, Finish, Loan, Record, Work, Writer
+from gemmapy.storage.works import Admit, Call, Finish, Loan, Record, Work
+from gemmapy.storage.writer import MAX_BATCH, Writer
 
 WRITE_TIMEOUT_S = 10.0
 T = TypeVar("T")

@@ -16,12 +16,11 @@ import sqlite3
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -30,8 +29,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import StorageUnavailable
-from gemmapy.core.records import Intent, Outcome, Timings, Usage
+from gemmapy.core.records import Timings, Usage
 from gemmapy.storage import ledger
+from gemmapy.storage.works import (
+    LOAN_S,
+    Admit,
+    Call,
+    Finish,
+    Loan,
+    NoTurn,
+    Record,
+    Results,
+    Work,
+)
 
 MAX_BATCH = 1_000
 MAX_WAITING = 20_000
@@ -41,141 +51,15 @@ what makes one batch of what would be four."""
 RETRY_S = 0.1
 RECORD_REFUSED = "record_refused"
 """The error code of a request whose figures the database would not take."""
-LOAN_S = 10
-"""How long another process may have the turn to write."""
-Told: TypeAlias = "tuple[int, Any, BaseException | None]"
 _log = structlog.stdlib.get_logger()
 
 
-class Recipient(Protocol):
-    """Who hands works over for another process."""
-
-    def told(self, results: list[Told]) -> None:
-        """What became of its works, by their numbers. Called in the writer's thread, and must not block it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a work of another process has in place of a future."""
-
-    to: Recipient
-    number: int
-
-    def cancelled(self) -> bool:
-        return False
-
-
-AnyFuture: TypeAlias = Future[Any] | asyncio.Future[Any] | Receipt
-
-
-@dataclass(slots=True)
-class Admit:
-    """Write an in-flight row. `cancelled` before its commit: leave it out.
-
-    `slot` is that of the process whose request it is, where that is not the writer's own. `again`: it may have been
-    written already.
-    """
-
-    intent: Intent
-    future: AnyFuture | None
-    slot: int | None = None
-    again: bool = False
-
-
-@dataclass(slots=True)
-class Finish:
-    """Write a metric row; `admitted` where an in-flight row has to go. Resolves to the metric id.
-
-    `again`: it may have been written already. `is_new`: the books have not heard of its request before, so whoever
-    waits for it is told at once where it cannot be written now, as an admission is; it is written all the same.
-    """
-
-    outcome: Outcome
-    admitted: bool
-    future: AnyFuture | None
-    again: bool = False
-    is_new: bool = False
-
-
-@dataclass(slots=True)
-class Record:
-    """Write many metric rows of requests that were never in flight. Resolves to their ids, in their order."""
-
-    outcomes: Sequence[Outcome]
-    future: AnyFuture | None
-
-
-@dataclass(slots=True)
-class Call:
-    """Run any function inside the transaction, in a savepoint of its own. Resolves to what it returns."""
-
-    function: Callable[[Connection], Any]
-    future: AnyFuture | None
-
-
-@dataclass(slots=True)
-class Loan:
-    """Let another process write: `begin` is called between two transactions, and none begins until `over` is set, or
-    LOAN_S have passed. SQLite's own lock still holds; this is so that nobody has to be lucky to get it."""
-
-    begin: Callable[[], None]
-    over: threading.Event = field(default_factory=threading.Event)
-
-
-class NoTurn(Exception):
-    """The turn to write could not be had now. Nothing was written."""
-
-
-Work: TypeAlias = Admit | Finish | Record | Call
 _OF_REQUESTS = (Admit, Finish)
 _HAPPENED = (Finish, Record)
 _PROBE = Call(ledger.write_nothing, None)
 _TROUBLE = (OperationalError, sqlite3.OperationalError)
 """Locked, full or gone. The second where the driver's own cursor was used."""
 _REFUSED = (IntegrityError, sqlite3.IntegrityError)
-
-
-@dataclass(slots=True)
-class _Results:
-    """What a batch's futures will be told, once it is on disk."""
-
-    values: list[tuple[AnyFuture, Any]] = field(default_factory=list[tuple[AnyFuture, Any]])
-    errors: list[tuple[AnyFuture, BaseException]] = field(default_factory=list[tuple[AnyFuture, BaseException]])
-
-    def tell(self) -> None:
-        """Resolves the futures: threads' at once, each event loop's in one wake-up."""
-        loops: defaultdict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any, BaseException | None]]]
-        loops = defaultdict(list)
-        receipts: defaultdict[Recipient, list[Told]] = defaultdict(list)
-        outcomes = [(f, v, None) for f, v in self.values] + [(f, None, e) for f, e in self.errors]
-        for future, value, error in outcomes:
-            if isinstance(future, Receipt):
-                receipts[future.to].append((future.number, value, error))
-            elif isinstance(future, asyncio.Future):
-                loops[future.get_loop()].append((future, value, error))
-            elif error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
-        for recipient, told in receipts.items():
-            recipient.told(told)
-        for loop, resolved in loops.items():
-            try:
-                loop.call_soon_threadsafe(_resolve, resolved)
-            except RuntimeError:
-                _log.debug("an event loop closed before its records were acknowledged", records=len(resolved))
-
-
-def _resolve(resolved: Sequence[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for future, value, error in resolved:
-        if future.done():
-            continue
-        if error is not None:
-            future.set_exception(error)
-            future.exception()  # heard: a request that failed for another reason first asks no more
-        else:
-            future.set_result(value)
 
 
 class Writer:
@@ -325,8 +209,8 @@ class Writer:
             rows += len(work.outcomes) if isinstance(work, Record) else 1
         return batch, loans, False
 
-    def _commit(self, connection: Connection, batch: Sequence[Work]) -> _Results:
-        results = _Results()
+    def _commit(self, connection: Connection, batch: Sequence[Work]) -> Results:
+        results = Results()
         with _transaction(connection):
             batch = _leave_out_written(connection, batch, results)
             admits = [w for w in batch if isinstance(w, Admit) and not (w.future and w.future.cancelled())]
@@ -352,7 +236,7 @@ class Writer:
                     self._call(connection, call, results)
         return results
 
-    def _call(self, connection: Connection, call: Call, results: _Results) -> None:
+    def _call(self, connection: Connection, call: Call, results: Results) -> None:
         future = call.future
         if isinstance(future, Future) and not future.running() and not future.set_running_or_notify_cancel():
             return  # its caller gave up waiting, so it must not happen later behind their back
@@ -376,7 +260,7 @@ class Writer:
         if self._trouble is None:
             _log.error("records cannot be written; trying again until they can", reason=reason, waiting=len(batch))
         self._trouble = reason
-        refused = _Results()
+        refused = Results()
         kept: list[Work] = []
         for work in batch:
             if _has_happened(work):
@@ -412,7 +296,7 @@ class Writer:
 
     def _refused(self, connection: Connection, work: Work, error: Exception) -> None:
         """A record that the database will not take. If it is there already, an earlier try got through after all."""
-        results = _Results()
+        results = Results()
         future = work.future
         if isinstance(work, Finish | Record) and isinstance(error, _REFUSED):
             outcomes = [work.outcome] if isinstance(work, Finish) else work.outcomes
@@ -468,7 +352,7 @@ def _transaction(connection: Connection) -> Generator[None]:
             connection.rollback()  # its own notion of one; there is nothing left to undo
 
 
-def _leave_out_written(connection: Connection, batch: Sequence[Work], results: _Results) -> Sequence[Work]:
+def _leave_out_written(connection: Connection, batch: Sequence[Work], results: Results) -> Sequence[Work]:
     """The batch without what is handed over again and was written the first time; that gets its answer."""
     doubtful = {_request_id(work) for work in batch if isinstance(work, _OF_REQUESTS) and work.again}
     if not doubtful:

@@ -19,7 +19,7 @@ from gemmapy.core.errors import GemmaPyError, StorageUnavailable
 from gemmapy.core.peers import Handler
 from gemmapy.storage import leases
 from gemmapy.storage.store import Store
-from gemmapy.storage.writer import Admit, Finish, Loan, Receipt, Told
+from gemmapy.storage.works import Admit, Finish, Loan, Receipt, Told
 from gemmapy.workers import wire
 
 WORKER_IS_GONE = "a worker is gone"

@@ -22,7 +22,8 @@ from sqlalchemy import Engine
 from gemmapy.core.clock import Clock
 from gemmapy.core.errors import StorageUnavailable
 from gemmapy.core.peers import Handler
-from gemmapy.storage.writer import LOAN_S, MAX_WAITING, Admit, Call, Finish, Loan, NoTurn, Receipt, Record, Work, Writer
+from gemmapy.storage.works import LOAN_S, Admit, Call, Finish, Loan, NoTurn, Receipt, Record, Work
+from gemmapy.storage.writer import MAX_WAITING, Writer
 from gemmapy.workers import wire
 from gemmapy.workers.keeper import ANSWER_S, Handlers
 
