@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -366,6 +367,10 @@ def test_bodies_have_a_memory_of_their_own_and_small_requests_pass_all_the_same(
         rooms = running.services.gateway.door.bodies
         until(lambda: rooms.used > 1_200_000 and running.services.gateway.door.shed.bodies > 0)
         assert rooms.used <= 2 * 2**20
+        told = [said for said in map(_heard, slow) if said]
+        assert len(told) == 1, "one of the three does not fit"
+        assert told[0].startswith(b"HTTP/1.1 429 "), "and most of what is there is their own"
+        assert b"\r\nconnection: close\r\n" in told[0], "the rest of its body is still on its way"
         big = running.post("/api/generate", {**ASK, "prompt": "x" * 900_000}, key=other)
         assert (big.status, big.headers["Retry-After"]) == (503, "1")
         assert ask(running, "small", other).status == 200
@@ -440,6 +445,14 @@ def test_a_reader_that_stalls_does_not_hold_up_those_who_asked_the_same(
 def _rss_bytes() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def _heard(client: socket.socket) -> bytes:
+    """What has come by now, or comes within a moment."""
+    client.settimeout(0.3)
+    with contextlib.suppress(TimeoutError):
+        return client.recv(65536)
+    return b""
 
 
 def _begin(running: RunningGateway, length: int) -> socket.socket:

@@ -19,10 +19,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from gemmapy.core.outbox import Outbox
 from gemmapy.gateway.reply import RawHeaders
+from gemmapy.upstreams.http1 import LINES
 
 DIRECT = "gemmapy.direct"
 """Where it is in the ASGI scope."""
-_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
+_LINES = re.compile(LINES.encode())
 _BODILESS = (204, 304)
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from starlette.types import Scope, Send
 
 import gemmapy
-from gemmapy.api.sending import RawHeaders, send_error, send_whole
+from gemmapy.api.sending import send_error, send_whole
 from gemmapy.core import zstd
 from gemmapy.core.errors import GemmaPyError, MethodNotAllowed, NotFound
+from gemmapy.gateway.reply import RawHeaders
 
 FOLDER = Path(gemmapy.__file__).parent / "web"
 PREFIX = "/web/"

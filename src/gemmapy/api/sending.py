@@ -9,8 +9,6 @@ from starlette.types import Scope, Send
 from gemmapy.api.shapes import error_body, error_headers
 from gemmapy.core.errors import GemmaPyError
 
-RawHeaders = list[tuple[bytes, bytes]]
-
 
 async def send_whole(
     scope: Scope, send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], data: bytes | None

@@ -7,5 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+ABSENT = msgspec.Raw()
+"""The default of a field that may not be there, known by its identity."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 """Not JSON or of another shape; bytes that are not UTF-8; brackets nested past the stack; numbers past a double."""

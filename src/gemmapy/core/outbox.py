@@ -2,7 +2,7 @@
 
 A write to a peer on the same machine that sleeps costs several times what it costs where the peer is awake: the kernel
 has to wake it, and on a virtual machine its processor, too. Answers that are written one after the other find it awake
-after the first one. Nobody waits longer for it, since all of a turn is done before anything new is read.
+after the first one. Where nothing else is ready, a turn is over at once, and nobody waits.
 """
 
 from __future__ import annotations

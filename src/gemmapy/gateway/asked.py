@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gemmapy.core import zstd
 from gemmapy.core.errors import InvalidRequest, PayloadTooLarge
-from gemmapy.core.foreign import UNREADABLE
+from gemmapy.core.foreign import ABSENT, UNREADABLE
 from gemmapy.upstreams.upstream import Dialect
 
 BYTES_PER_TOKEN = 4
@@ -120,11 +120,8 @@ PASSED_ON = frozenset({b"accept", b"content-type", b"user-agent", b"traceparent"
 """Request headers that reach an upstream. A list of what may, because one of what may not would forget a secret."""
 
 
-_ABSENT = msgspec.Raw()
-
-
 class _Message(msgspec.Struct):
-    content: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = ABSENT
 
 
 class _StreamOptions(msgspec.Struct):
@@ -136,14 +133,14 @@ class _Body(msgspec.Struct):
 
     model: str | None = None
     stream: bool | None = None
-    prompt: msgspec.Raw = _ABSENT
-    system: msgspec.Raw = _ABSENT
-    input: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = ABSENT
+    system: msgspec.Raw = ABSENT
+    input: msgspec.Raw = ABSENT
     messages: list[_Message] | None = None
     stream_options: _StreamOptions | None = None
-    user: msgspec.Raw = _ABSENT
-    use_cache: msgspec.Raw = _ABSENT
-    use_retry: msgspec.Raw = _ABSENT
+    user: msgspec.Raw = ABSENT
+    use_cache: msgspec.Raw = ABSENT
+    use_retry: msgspec.Raw = ABSENT
 
 
 class _Part(msgspec.Struct):
@@ -254,7 +251,7 @@ def _streams(endpoint: Endpoint, asked: bool | None) -> bool:
 def _estimate(fields: _Body) -> int:
     size = sum(_text_bytes(message.content) for message in fields.messages or ())
     for text in (fields.prompt, fields.system, fields.input):
-        if text is not _ABSENT:
+        if text is not ABSENT:
             size += _text_bytes(text)
     return -(-size // BYTES_PER_TOKEN)
 

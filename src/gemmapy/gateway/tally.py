@@ -11,14 +11,12 @@ from typing import Any
 import msgspec
 
 from gemmapy.core.errors import UpstreamError
-from gemmapy.core.foreign import UNREADABLE
+from gemmapy.core.foreign import ABSENT, UNREADABLE
 from gemmapy.core.records import Timings, Usage
 from gemmapy.gateway.asked import Asked
 from gemmapy.upstreams.frames import sse_data
 from gemmapy.upstreams.upstream import Dialect, Upstream
 
-_ABSENT = msgspec.Raw()
-"""A field that is not there, known by its identity."""
 _NOTHING = (b"", b'""', b"null", b"[]")
 _NS_PER_MS = 1_000_000
 KEPT_TEXT_LIMIT = 1_000_000
@@ -28,38 +26,38 @@ _MOST_NS = 30 * 86_400 * 10**9
 
 
 class _OllamaMessage(msgspec.Struct):
-    content: msgspec.Raw = _ABSENT
-    thinking: msgspec.Raw = _ABSENT
-    tool_calls: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = ABSENT
+    thinking: msgspec.Raw = ABSENT
+    tool_calls: msgspec.Raw = ABSENT
 
 
 class _OllamaFrame(msgspec.Struct):
-    response: msgspec.Raw = _ABSENT
-    thinking: msgspec.Raw = _ABSENT
+    response: msgspec.Raw = ABSENT
+    thinking: msgspec.Raw = ABSENT
     message: _OllamaMessage | None = None
     done: bool | None = None
     done_reason: str | None = None
-    error: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
     load_duration: int | None = None
     prompt_eval_count: int | None = None
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
-    embeddings: msgspec.Raw = _ABSENT
-    embedding: msgspec.Raw = _ABSENT
+    embeddings: msgspec.Raw = ABSENT
+    embedding: msgspec.Raw = ABSENT
 
 
 class _Delta(msgspec.Struct):
-    content: msgspec.Raw = _ABSENT
-    reasoning_content: msgspec.Raw = _ABSENT
-    reasoning: msgspec.Raw = _ABSENT
-    tool_calls: msgspec.Raw = _ABSENT
+    content: msgspec.Raw = ABSENT
+    reasoning_content: msgspec.Raw = ABSENT
+    reasoning: msgspec.Raw = ABSENT
+    tool_calls: msgspec.Raw = ABSENT
 
 
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
-    text: msgspec.Raw = _ABSENT
+    text: msgspec.Raw = ABSENT
     finish_reason: str | None = None
 
 
@@ -85,8 +83,8 @@ class _OpenAIFrame(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _OpenAIUsage | None = None
     timings: _LlamaTimings | None = None
-    error: msgspec.Raw = _ABSENT
-    data: msgspec.Raw = _ABSENT
+    error: msgspec.Raw = ABSENT
+    data: msgspec.Raw = ABSENT
 
 
 _decode_ollama = msgspec.json.Decoder(_OllamaFrame).decode
@@ -211,7 +209,7 @@ class Tally:
             said = _decode_ollama(frame)
         except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
-        if said.error is not _ABSENT and _says(said.error):
+        if _says(said.error):
             self._fail(said.error)
             return
         if streamed:
@@ -236,7 +234,7 @@ class Tally:
             said = _decode_openai(data)
         except UNREADABLE as error:
             raise UpstreamError(f"The model server sent something that is not an answer: {error}.") from None
-        if said.error is not _ABSENT and _says(said.error):
+        if _says(said.error):
             self._fail(said.error)
             return
         for choice in said.choices:
@@ -299,7 +297,7 @@ class Tally:
 
 def _says(piece: msgspec.Raw) -> bool:
     """Whether a field is there and holds something."""
-    return piece is not _ABSENT and bytes(piece) not in _NOTHING
+    return piece is not ABSENT and bytes(piece) not in _NOTHING
 
 
 def _ms(ns: int | None) -> int | None:

@@ -20,7 +20,9 @@ HEAD_LIMIT = 64 * 1024
 HEADERS_LIMIT = 256
 _METHOD = re.compile(r"[A-Z]+")
 _TARGET = re.compile(r"/[!-~]*")
-_LINES = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*")
+LINES = r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~\x80-\xff]*\r\n)*"
+"""Header lines as a pattern (RFC 9110, 5.1 and 5.5): nothing in them ends one but its end."""
+_LINES = re.compile(LINES)
 _WRITTEN_HERE = frozenset(
     {"host", "connection", "keep-alive", "proxy-connection", "content-length", "transfer-encoding"}
     | {"te", "trailer", "upgrade", "expect"}
