@@ -130,9 +130,13 @@ def test_a_person_who_is_deleted_takes_their_answers_along(start: Callable[..., 
         running.post("/api/ollama/generate", ASK)
         running.post("/api/ollama/generate", ASK, key=eve)
         stored = lambda: running.get("/api/cache/stats").json["stored"]["entries"]  # noqa: E731
+        pause = threading.Event()
+        for _ in range(500):  # they are put there by a thread that nobody waits for
+            if stored() == 2:
+                break
+            pause.wait(0.02)
         assert stored() == 2
         assert running.request("DELETE", f"/api/admin/users/{user}").status == 200
-        pause = threading.Event()
         for _ in range(500):
             if stored() == 1:
                 return
