@@ -94,6 +94,8 @@ class AnswerFile:
         self._reading: Engine | None = None
         self._writing: Engine | None = None
         self._is_damaged = False
+        self._is_in_the_making = False
+        """There is a file, and not yet what belongs into it."""
 
     def close(self) -> None:
         for engine in (self._reading, self._writing):
@@ -189,7 +191,7 @@ class AnswerFile:
             with engine.connect() as connection:
                 return function(connection)
 
-        if self._is_damaged or not self.path.is_file():
+        if self._is_damaged or self._is_in_the_making or not self.path.is_file():
             return None
         return self._tried(read)
 
@@ -217,21 +219,28 @@ class AnswerFile:
 
     def _writer(self) -> Engine:
         if self._writing is None:
-            if _format_of(self.path) not in (0, _FORMAT):
-                self._throw_away()
-            _begin(self.path)
-            engine = open_writer(self.path)
-
-            @event.listens_for(engine, "connect")
-            def _as_a_cache(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-                connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes is asked again
-                connection.execute("PRAGMA journal_size_limit=4194304")
-
-            with engine.begin() as connection:
-                _metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version={_FORMAT}")
-            self._writing = engine
+            self._is_in_the_making = True
+            try:
+                self._writing = self._made()
+            finally:
+                self._is_in_the_making = False
         return self._writing
+
+    def _made(self) -> Engine:
+        if _format_of(self.path) not in (0, _FORMAT):
+            self._throw_away()
+        _begin(self.path)
+        engine = open_writer(self.path)
+
+        @event.listens_for(engine, "connect")
+        def _as_a_cache(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+            connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes is asked again
+            connection.execute("PRAGMA journal_size_limit=4194304")
+
+        with engine.begin() as connection:
+            _metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version={_FORMAT}")
+        return engine
 
     def _throw_away(self) -> None:
         self.close()
