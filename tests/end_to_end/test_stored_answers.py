@@ -130,18 +130,9 @@ def test_a_person_who_is_deleted_takes_their_answers_along(start: Callable[..., 
         running.post("/api/ollama/generate", ASK)
         running.post("/api/ollama/generate", ASK, key=eve)
         stored = lambda: running.get("/api/cache/stats").json["stored"]["entries"]  # noqa: E731
-        pause = threading.Event()
-        for _ in range(500):  # they are put there by a thread that nobody waits for
-            if stored() == 2:
-                break
-            pause.wait(0.02)
-        assert stored() == 2
+        _until(lambda: stored() == 2)
         assert running.request("DELETE", f"/api/admin/users/{user}").status == 200
-        for _ in range(500):
-            if stored() == 1:
-                return
-            pause.wait(0.02)
-        raise AssertionError("hers are still there")
+        _until(lambda: stored() == 1)
 
 
 def test_a_damaged_file_is_a_miss_and_no_error(tmp_path: Path, start: Callable[..., Any]) -> None:
@@ -153,7 +144,7 @@ def test_a_damaged_file_is_a_miss_and_no_error(tmp_path: Path, start: Callable[.
         _key(running)
         assert running.post("/api/ollama/generate", ASK).json["cached"] is False
         assert running.post("/api/ollama/generate", ASK).json["cached"] is True
-        assert running.get("/api/cache/stats").json["stored"]["trouble"] is None
+        _until(lambda: running.get("/api/cache/stats").json["stored"]["trouble"] is None)
     with start() as running:
         _key(running)
         assert running.post("/api/ollama/generate", ASK).json["cached"] is True
@@ -176,3 +167,13 @@ def test_an_answer_from_the_disk_takes_hardly_longer_than_one_from_memory(start:
         assert running.get("/api/cache/stats").json["stored"]["hits"] == 40
         disk, memory = (statistics.median(one) for one in took)
         assert disk < memory + 5
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """What is put on disk is put there by a thread that nobody waits for."""
+    pause = threading.Event()
+    for _ in range(500):
+        if holds():
+            return
+        pause.wait(0.02)
+    raise AssertionError("not within ten seconds")
